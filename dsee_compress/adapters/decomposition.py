@@ -1,0 +1,53 @@
+"""Where the sparse residual S2 lives: pure functions from a weight to its support Ω."""
+
+import torch
+from torch import Tensor
+
+
+def grebsmo(
+    weight: Tensor, rank: int, *, threshold: float = 3.0, step: int = 4, sweeps: int = 3, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Greedy bilateral smoothing: weight ≈ left @ right + sparse (Zhou & Tao, AISTATS 2013).
+
+    Alternates between the two low-rank factors, each the least-squares answer to the other, and the
+    soft-thresholded rest. The rank grows greedily by `step`, along a sketch of the rest's row space.
+
+    weight: (d_out, d_in). rank: of the low-rank part, cut to min(d_out, d_in). threshold: the soft threshold,
+    in standard deviations of the weight. sweeps: alternations at each rank.
+    Returns left (d_out, rank), with orthonormal columns, right (rank, d_in) and sparse (d_out, d_in), float32.
+    """
+    target = weight.detach().float()
+    rank = min(rank, *target.shape)
+    cut = threshold * target.std(correction=0)
+    generator = torch.Generator(device="cpu").manual_seed(seed)
+    left = target.new_zeros(target.shape[0], 0)
+    right = target.new_zeros(0, target.shape[1])
+    sparse = torch.zeros_like(target)
+    rest = target
+    while right.shape[0] < rank:
+        grown = min(step, rank - right.shape[0])
+        sketch = torch.randn(grown, target.shape[0], generator=generator).to(target.device)
+        right = torch.cat([right, sketch @ (rest - sparse)])
+        for _ in range(sweeps):
+            smooth = target - sparse
+            left = torch.linalg.qr(smooth @ right.T).Q
+            right = left.T @ smooth
+            rest = target - left @ right
+            sparse = torch.nn.functional.softshrink(rest, float(cut))
+    return left, right, sparse
+
+
+def support(weight: Tensor, rank: int, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Ω: the positions of the `count` largest entries of the sparse part of `weight` (paper, section 3.2).
+
+    weight: (d_out, d_in). rank: of the low-rank part. Ties and entries under GreBsmo's threshold are ordered by
+    what the low-rank part leaves of them. Returns rows and columns, int64 (count,), in row-major order.
+    Raises ValueError if the weight has fewer than `count` entries.
+    """
+    if count > weight.numel():
+        raise ValueError(f"a matrix of {weight.numel()} entries has no support of {count}")
+    left, right, _ = grebsmo(weight, rank, seed=seed)
+    # Soft-thresholding keeps the order of magnitudes, so the rest ranks the entries as the sparse part does.
+    rest = (weight.detach().float() - left @ right).abs().flatten()
+    flat = rest.topk(count).indices.sort().values
+    return flat // weight.shape[1], flat % weight.shape[1]

@@ -1,0 +1,135 @@
+"""DseeLinear: a frozen Linear with the trained update (alpha / r) (U V + S2) under a mask S1."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+
+class DseeLinear(nn.Module):
+    """y = x (S1 ⊙ (W + (alpha / r) (U V + S2)))ᵀ + b (Chen et al., 2023, equation 2 and section 3.3).
+
+    weight W: (d_out, d_in), frozen; bias b: (d_out) or None, frozen.
+    up U: (d_out, r), zero at first; down V: (r, d_in), random at first.
+    values: (N), the entries of S2, zero at first; `rows`, `columns`: (N), where they stand (Ω).
+    mask S1: None, or of a shape that broadcasts to W: (d_out, 1) rows, (1, d_in) columns, (d_out, d_in) entries.
+    scale: alpha / r; with r = 0 it is alpha.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    mask: Tensor | None
+
+    def __init__(
+        self, linear: nn.Linear, rank: int, alpha: float, rows: Tensor, columns: Tensor, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        d_out, d_in = linear.weight.shape
+        if rank > min(d_out, d_in):
+            raise ValueError(f"rank {rank} is more than a {d_out} by {d_in} matrix has")
+        self.scale = alpha / max(rank, 1)
+        self.weight = nn.Parameter(linear.weight.detach(), requires_grad=False)
+        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach(), requires_grad=False)
+        down = torch.randn(rank, d_in, generator=generator) / d_in**0.5
+        device = linear.weight.device
+        self.up = nn.Parameter(torch.zeros(d_out, rank, device=device))
+        self.down = nn.Parameter(down.to(device))
+        self.values = nn.Parameter(torch.zeros(len(rows), device=device))
+        self.register_buffer("rows", rows.clone().to(device))
+        self.register_buffer("columns", columns.clone().to(device))
+        self.register_buffer("mask", None)
+
+    def update(self) -> Tensor:
+        """(alpha / r) (U V + S2) as a matrix, (d_out, d_in), without the mask."""
+        return _update(self.up, self.down, self.values, self.rows, self.columns, self.scale)
+
+    def effective_weight(self) -> Tensor:
+        """S1 ⊙ (W + update), (d_out, d_in)."""
+        return _effective(self.weight, self.update(), self.mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (..., d_in). Returns (..., d_out)."""
+        weight, bias = self.weight, self.bias
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
+            x, bias = x.to(dtype), None if bias is None else bias.to(dtype)
+        return _Forward.apply(
+            x, weight, bias, self.up, self.down, self.values, self.rows, self.columns, self.mask, self.scale
+        )
+
+    def merged(self) -> nn.Linear:
+        """A plain Linear with the effective weight. Raises ValueError if that is not finite."""
+        weight = self.effective_weight().detach()
+        if not torch.isfinite(weight).all():
+            raise ValueError("the merged weight is not finite")
+        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=self.bias is not None, device=weight.device)
+        linear.weight = nn.Parameter(weight)
+        if self.bias is not None:
+            linear.bias = nn.Parameter(self.bias.detach().clone())
+        return linear
+
+    def extra_repr(self) -> str:
+        """Shape, rank, N and scale, as print shows them."""
+        d_out, d_in = self.weight.shape
+        return f"{d_in}, {d_out}, rank={self.up.shape[1]}, sparse={len(self.values)}, scale={self.scale:g}"
+
+
+def _update(up: Tensor, down: Tensor, values: Tensor, rows: Tensor, columns: Tensor, scale: float) -> Tensor:
+    return (up @ down).index_put((rows, columns), values, accumulate=True) * scale
+
+
+def _effective(weight: Tensor, update: Tensor, mask: Tensor | None) -> Tensor:
+    effective = weight + update
+    return effective if mask is None else effective * mask
+
+
+class _Forward(torch.autograd.Function):
+    """One product with the effective weight, and gradients for U, V and S2 that never form that of W.
+
+    The effective weight costs d_out · d_in · r once a step, whatever the number of tokens; adding the three
+    parts to the output instead costs an output-sized sum for each part. It is formed again in the backward
+    pass, so that no copy of W lives between the two.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        up: Tensor,
+        down: Tensor,
+        values: Tensor,
+        rows: Tensor,
+        columns: Tensor,
+        mask: Tensor | None,
+        scale: float,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, up, down, values, rows, columns, mask)
+        ctx.scale = scale
+        effective = _effective(weight, _update(up, down, values, rows, columns, scale), mask)
+        return nn.functional.linear(x, effective.to(x.dtype), bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight, up, down, values, rows, columns, mask = ctx.saved_tensors  # type: ignore[attr-defined]
+        scale: float = ctx.scale  # type: ignore[attr-defined]
+        grad_x = None
+        if ctx.needs_input_grad[0]:  # type: ignore[attr-defined]
+            effective = _effective(weight, _update(up, down, values, rows, columns, scale), mask)
+            grad_x = grad @ effective.to(grad.dtype)
+        flat_x, flat_grad = x.flatten(0, -2), grad.flatten(0, -2)
+        if mask is not None and 1 not in mask.shape:
+            # Single weights are masked: the gradient of W + update is needed to mask it.
+            full = (flat_grad.T @ flat_x).to(up.dtype) * mask
+            grad_up, grad_down, grad_values = full @ down.T, up.T @ full, full[rows, columns]
+        else:
+            if mask is not None:
+                flat_x, flat_grad = (flat_x, flat_grad * mask.T) if mask.shape[1] == 1 else (flat_x * mask, flat_grad)
+            grad_up = flat_grad.T @ (flat_x @ down.T.to(x.dtype))
+            grad_down = (up.T.to(grad.dtype) @ flat_grad.T) @ flat_x
+            grad_values = (flat_grad[:, rows] * flat_x[:, columns]).sum(0)
+        grads = (scale * part.to(up.dtype) for part in (grad_up, grad_down, grad_values))
+        return grad_x, None, None, *grads, None, None, None, None

@@ -1,0 +1,149 @@
+"""What the rest of the program needs to know about a model family, and the registry of families."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from ..configs import Role
+from ..errors import UserError
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Where a family keeps its attention and FFN Linears. Paths are relative to a layer unless said otherwise."""
+
+    model_type: str
+    """`config.model_type` of the family."""
+    layers: str
+    """Path of the list of layers in the model."""
+    linears: dict[Role, str]
+    """Path of each Linear, by its role."""
+    attention: str
+    """Path of the module that holds the head count."""
+    head_count: str
+    """Its attribute with the number of heads; set after a removal."""
+    head_width: str
+    """Its attribute with the number of heads times the head size; set after a removal."""
+    task_head: tuple[str, ...]
+    """Paths in the model of the modules trained in full: the task head."""
+    fusion: str
+    """`model_type` under which onnxruntime.transformers.optimizer knows the graph."""
+    reserved_positions: int = 0
+    """Position embeddings that no token can take."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a model, read through its architecture's table."""
+
+    module: nn.Module
+    architecture: Architecture
+    head_size: int
+
+    def linear(self, role: Role) -> nn.Module:
+        """The module that stands at `role`."""
+        return self.module.get_submodule(self.architecture.linears[role])
+
+    def replace(self, role: Role, linear: nn.Module) -> None:
+        """Put `linear` in the place of `role`."""
+        set_submodule(self.module, self.architecture.linears[role], linear)
+
+    @property
+    def heads(self) -> int:
+        """Attention heads that the layer has."""
+        return rows(self.linear("query")) // self.head_size
+
+    @property
+    def neurons(self) -> int:
+        """FFN neurons that the layer has."""
+        return rows(self.linear("ffn_in"))
+
+    def set_heads(self, count: int) -> None:
+        """Tell the attention module how many heads its Linears hold."""
+        attention = self.module.get_submodule(self.architecture.attention)
+        setattr(attention, self.architecture.head_count, count)
+        setattr(attention, self.architecture.head_width, count * self.head_size)
+
+
+def rows(linear: nn.Module) -> int:
+    """Output features of a Linear."""
+    return int(linear.weight.shape[0])  # type: ignore[union-attr, index, arg-type]
+
+
+def set_submodule(module: nn.Module, path: str, new: nn.Module) -> None:
+    """Put `new` where `path` points in `module`."""
+    parent, _, name = path.rpartition(".")
+    setattr(module.get_submodule(parent), name, new)
+
+
+_REGISTRY: dict[str, Architecture] = {}
+
+
+def register(architecture: Architecture) -> Architecture:
+    """Make a family known under its model type."""
+    _REGISTRY[architecture.model_type] = architecture
+    return architecture
+
+
+def known() -> list[str]:
+    """The model types that can be compressed."""
+    return sorted(_REGISTRY)
+
+
+def get(model_type: str) -> Architecture:
+    """The table of `model_type`; UserError with the list of those that are known."""
+    if model_type not in _REGISTRY:
+        raise UserError(f"architecture {model_type!r} is not supported; supported are: {', '.join(known())}")
+    return _REGISTRY[model_type]
+
+
+def of(model: PreTrainedModel) -> Architecture:
+    """The table of the family that `model` belongs to."""
+    return get(model.config.model_type)
+
+
+def layers(model: PreTrainedModel) -> list[Layer]:
+    """The layers of `model`, first to last."""
+    architecture = of(model)
+    head_size = model.config.hidden_size // model.config.num_attention_heads
+    return [Layer(module, architecture, head_size) for module in model.get_submodule(architecture.layers)]
+
+
+def longest_input(model: PreTrainedModel) -> int:
+    """Tokens that `model` reads at most."""
+    return int(model.config.max_position_embeddings) - of(model).reserved_positions
+
+
+def named_linears(model: PreTrainedModel) -> Iterator[tuple[int, Role, nn.Module]]:
+    """Every Linear of every layer, as (layer, role, module)."""
+    for index, layer in enumerate(layers(model)):
+        for role in layer.architecture.linears:
+            yield index, role, layer.linear(role)
+
+
+def resize(model: PreTrainedModel, heads: list[int], neurons: list[int]) -> None:
+    """Give each layer Linears for its own number of heads and neurons, with weights left uninitialised.
+
+    `heads[i]` and `neurons[i]` are the counts of layer i. Raises ValueError where a layer would be left
+    without a head or a neuron.
+    """
+    for layer, head_count, neuron_count in zip(layers(model), heads, neurons, strict=True):
+        if head_count < 1 or neuron_count < 1:
+            raise ValueError("every layer keeps at least one head and one neuron")
+        width = head_count * layer.head_size
+        for role, out_features, in_features in (
+            ("query", width, None),
+            ("key", width, None),
+            ("value", width, None),
+            ("attention_output", None, width),
+            ("ffn_in", neuron_count, None),
+            ("ffn_out", None, neuron_count),
+        ):
+            old = layer.linear(role)  # type: ignore[arg-type]
+            shape = (out_features or old.weight.shape[0], in_features or old.weight.shape[1])  # type: ignore[union-attr, index]
+            if tuple(old.weight.shape) != shape:  # type: ignore[union-attr, arg-type]
+                new = nn.Linear(shape[1], shape[0], device=old.weight.device, dtype=old.weight.dtype)  # type: ignore
+                layer.replace(role, new)  # type: ignore[arg-type]
+        layer.set_heads(head_count)

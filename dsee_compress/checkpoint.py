@@ -1,0 +1,298 @@
+"""Stage folders: written whole or not at all, described by `dsee.json`, traced by fingerprint.
+
+While a stage runs it writes to `.NAME.partial` beside its output NAME; training keeps its resumable state in
+`.NAME.checkpoints`. Both are gone when NAME appears. What a killed run left is removed, or resumed from, by
+the next run of the same command.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from .configs import StrictConfig
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+SCHEMA = 1
+MANIFEST = "dsee.json"
+Stage = Literal["finetune", "prune", "export"]
+_RESULTS = {"validation.json", "benchmark.json", "report.json", "report.md", "report.html"}
+_LIBRARIES = ("dsee-compress", "torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "optimum-onnx")
+
+
+class Parent(StrictConfig):
+    """The stage folder that a folder was made from."""
+
+    path: str
+    """Relative to the folder, so that a run can be moved as a whole."""
+    fingerprint: str
+
+
+class Task(StrictConfig):
+    """What the model was trained for, and how its data is read."""
+
+    name: Literal["classification"] = "classification"
+    metric: Literal["accuracy"] = "accuracy"
+    data: str
+    text: list[str]
+    label: str
+    labels: list[str]
+    max_length: int
+
+
+class Structure(StrictConfig):
+    """Indices of the heads and neurons that each layer keeps, counted in the unpruned model."""
+
+    heads: list[list[int]]
+    neurons: list[list[int]]
+
+    @property
+    def head_counts(self) -> list[int]:
+        """Heads kept, a layer."""
+        return [len(kept) for kept in self.heads]
+
+    @property
+    def neuron_counts(self) -> list[int]:
+        """FFN neurons kept, a layer."""
+        return [len(kept) for kept in self.neurons]
+
+
+class Manifest(StrictConfig):
+    """The content of `dsee.json`."""
+
+    format: int = Field(SCHEMA, alias="schema")
+    stage: Stage
+    config: dict[str, Any]
+    architecture: str
+    base: str
+    """The pretrained model, as the user named it."""
+    task: Task
+    structure: Structure
+    parent: Parent | None
+    inputs: dict[str, str]
+    """SHA-256 of what came from outside: the model, the data."""
+    versions: dict[str, str]
+    seed: int
+    metrics: dict[str, Any]
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the installed libraries that a result depends on."""
+    found = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def read(folder: Path, *stages: Stage) -> Manifest:
+    """Read `folder`'s manifest; UserError if it is missing, broken, newer, or of a stage not in `stages`."""
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; give the output of an earlier stage")
+    if not path.is_file():
+        raise UserError(f"{folder} is not a stage folder: it has no {MANIFEST}")
+    try:
+        content = json.loads(path.read_text())
+        version = content["schema"]
+        if version > SCHEMA:
+            raise UserError(
+                f"{path} has schema {version}, and this version of dsee-compress reads up to {SCHEMA}; upgrade it"
+            )
+        manifest = Manifest.model_validate(content)
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise UserError(f"{path} is damaged; write the folder again") from error
+    if stages and manifest.stage not in stages:
+        raise UserError(f"{folder} is the output of {manifest.stage}; this needs that of {' or '.join(stages)}")
+    return manifest
+
+
+def parent_of(folder: Path, manifest: Manifest) -> Path | None:
+    """The folder that `folder` was made from, if it is still there and unchanged."""
+    if manifest.parent is None:
+        return None
+    path = Path(os.path.normpath(folder / manifest.parent.path))
+    if not (path / MANIFEST).is_file() or fingerprint(path) != manifest.parent.fingerprint:
+        return None
+    return path
+
+
+def link_parent(folder: Path, output: Path) -> Parent:
+    """The reference to `folder` that goes into the manifest of `output`."""
+    relative = os.path.relpath(folder.resolve(), output.resolve())
+    return Parent(path=relative, fingerprint=fingerprint(folder))
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(files: list[Path]) -> str:
+    """SHA-256 over the names and bytes of `files`, in the order of their names."""
+    total = hashlib.sha256()
+    for path in sorted(files, key=lambda path: path.name):
+        total.update(f"{path.name}\0{sha256(path)}\0".encode())
+    return total.hexdigest()
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 of a stage folder: its files and what its manifest says, but neither timings nor reports."""
+    files = [path for path in folder.iterdir() if path.is_file() and path.name not in {MANIFEST, *_RESULTS}]
+    manifest = read(folder).model_dump(mode="json", include={"stage", "config", "architecture", "task", "structure"})
+    described = json.dumps(manifest, sort_keys=True) + digest(files)
+    return hashlib.sha256(described.encode()).hexdigest()
+
+
+def up_to_date(output: Path, stage: Stage, config: dict[str, Any], identity: dict[str, str]) -> bool:
+    """Whether `output` already holds what this stage would write.
+
+    `identity` maps each outside input, and `parent`, to its fingerprint. Raises UserError, naming the
+    difference, if `output` holds something else.
+    """
+    if not output.exists():
+        return False
+    if not (output / MANIFEST).is_file():
+        raise UserError(f"{output} already exists and is not a stage folder; choose another output")
+    there = read(output)
+    if there.stage != stage:
+        raise UserError(f"{output} already holds the output of {there.stage}; choose another output")
+    was = dict(there.inputs, **({"parent": there.parent.fingerprint} if there.parent else {}))
+    differences = [
+        f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
+        for before, now in ((there.config, config), (was, identity))
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
+    if differences:
+        raise UserError(f"{output} was made otherwise ({'; '.join(differences)}); use --overwrite to replace it")
+    return True
+
+
+@contextlib.contextmanager
+def writing(output: Path, overwrite: bool) -> Iterator[Path]:
+    """Yield an empty folder beside `output` that takes its name, durably, if the block ends well."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.parent / f".{output.name}.partial"
+    replaced = output.parent / f".{output.name}.replaced"
+    if replaced.exists() and not output.exists():
+        replaced.rename(output)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        for path in [*partial.iterdir(), partial]:
+            _fsync(path)
+        if output.exists():
+            if not overwrite:
+                raise UserError(f"{output} appeared while it was being made; choose another output")
+            output.rename(replaced)
+        partial.rename(output)
+        _fsync(output.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `dsee.json` into `folder`."""
+    write_json(folder / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` to `path` as a whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    _fsync(partial)
+    partial.replace(path)
+
+
+def resumable(output: Path, key: dict[str, Any]) -> Path:
+    """The folder for training's checkpoints; emptied unless a run with the same `key` left them."""
+    folder = output.parent / f".{output.name}.checkpoints"
+    key_file = folder / "key.json"
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads(key_file.read_text()) == key:
+            return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    write_json(key_file, key)
+    return folder
+
+
+def discard_resumable(output: Path) -> None:
+    """Remove training's checkpoints after `output` was written."""
+    shutil.rmtree(output.parent / f".{output.name}.checkpoints", ignore_errors=True)
+
+
+def save_tensors(tensors: dict[str, Any], path: Path) -> None:
+    """Write tensors as safetensors."""
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """Read a safetensors file; UserError if it is missing or damaged."""
+    from safetensors.torch import load_file
+
+    check_tensors(path)
+    return load_file(path)
+
+
+def check_tensors(path: Path) -> None:
+    """Raise UserError if a safetensors file is missing or damaged (truncated, say)."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise UserError(f"{path} is missing; write the folder again")
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}); get or write it again") from error
+
+
+def build(folder: Path) -> "PreTrainedModel":
+    """A model with the layout of `folder`'s config.json, unpruned, its weights not yet loaded."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(folder))
+
+
+def load_weights(model: "PreTrainedModel", tensors: dict[str, Any], source: Path) -> None:
+    """Load `tensors` into `model` strictly; UserError if names or shapes differ."""
+    try:
+        model.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise UserError(f"{source} does not fit the model that its folder describes: {error}") from error
+
+
+def load(folder: Path) -> "PreTrainedModel":
+    """The model of a `prune` folder: every layer with its own number of heads and neurons, in eval mode."""
+    from . import architectures
+
+    manifest = read(folder, "prune")
+    model = build(folder)
+    architectures.resize(model, manifest.structure.head_counts, manifest.structure.neuron_counts)
+    load_weights(model, load_tensors(folder / "model.safetensors"), folder / "model.safetensors")
+    return model.eval()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

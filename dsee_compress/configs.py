@@ -1,0 +1,185 @@
+"""One strict model a stage: the same options for the shell, a recipe and a notebook.
+
+Each field carries its help. An unknown key is an error that names the nearest known one.
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import UserError
+
+Role = Literal["query", "key", "value", "attention_output", "ffn_in", "ffn_out"]
+Precision = Literal["fp32", "int8"]
+
+
+def _split_commas(value: Any) -> Any:
+    """Turn "a,b" and ["a,b", "c"] into ["a", "b", "c"], so that a shell may write either."""
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return [part.strip() for item in value for part in item.split(",") if part.strip()]
+    return value
+
+
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Names = Annotated[list[str], BeforeValidator(_split_commas)]
+
+
+class StrictConfig(BaseModel):
+    """A config that refuses unknown keys and does not change after it was made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any], where: str = "") -> Self:
+        """Validate `options`; raise UserError with one sentence about the first thing that is wrong.
+
+        `where` is put before the key in the message (a recipe's path, say).
+        """
+        try:
+            return cls.model_validate(dict(options))
+        except ValidationError as error:
+            raise UserError(_sentence(cls, error, where)) from error
+
+    def resolved(self) -> dict[str, Any]:
+        """Every option with its value, as plain JSON types."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class _TrainingConfig(StrictConfig):
+    batch_size: int = Field(32, ge=1, description="Examples a training step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW; linear decay.")
+    warmup: Fraction = Field(0.06, description="Share of the steps over which the learning rate rises.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
+    seed: int = Field(0, ge=0, description="Seed of the initial update, the dropout and the order of examples.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to train; auto takes CUDA if it is there.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Arithmetic in training; auto is bf16 on a CUDA card that has it, else fp32."
+    )
+
+
+class FinetuneConfig(_TrainingConfig):
+    """Options of `finetune` (DSEE step I)."""
+
+    model: str = Field(description="A folder, a hub id, or package:NAME/FOLDER inside an installed package.")
+    data: str = Field(description="A folder with train and validation as jsonl, csv or parquet, or a hub id.")
+    text: Names | None = Field(None, description="Text column, or two for pairs; found by name if not given.")
+    label: str | None = Field(None, description="Label column; `label` if not given.")
+    model_sha256: str | None = Field(None, description="Refuse a model.safetensors with another SHA-256.")
+    rank: int = Field(8, ge=0, description="Rank r of the low-rank update U V.")
+    sparse: int = Field(64, ge=0, description="Trained entries N of the sparse residual S2, a matrix.")
+    alpha: float = Field(16.0, gt=0, description="The update is scaled by alpha / r.")
+    targets: Annotated[list[Role], BeforeValidator(_split_commas)] = Field(
+        ["query", "value"], min_length=1, description="Linears that carry an update: " + ", ".join(get_args(Role)) + "."
+    )
+    epochs: int = Field(3, ge=1, description="Passes over the training data.")
+    max_length: int = Field(128, ge=2, description="Tokens after which a text is cut.")
+
+    @model_validator(mode="after")
+    def _some_update(self) -> Self:
+        if self.rank == 0 and self.sparse == 0:
+            raise ValueError("rank and sparse are both 0, so nothing would be trained but the head")
+        return self
+
+
+class PruneConfig(_TrainingConfig):
+    """Options of `prune` (DSEE steps II and III)."""
+
+    heads: Fraction = Field(0.25, description="Share of the attention heads to remove.")
+    neurons: Fraction = Field(0.4, description="Share of the FFN neurons to remove.")
+    weights: Fraction = Field(0.0, description="Unstructured instead: share of single weights set to zero.")
+    criterion: Literal["auto", "delta", "magnitude"] = Field(
+        "auto", description="Score: the update alone (delta) or the weight; auto is delta, magnitude for --weights."
+    )
+    allocation: Literal["per-layer", "global"] = Field(
+        "per-layer", description="Remove the same share in every layer, or the lowest scores of the whole model."
+    )
+    retune_epochs: int = Field(2, ge=0, description="Passes over the training data under the mask.")
+    learning_rate: float = Field(5e-4, gt=0, description="Peak learning rate of AdamW; linear decay.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weights_replace_structure(cls, options: Any) -> Any:
+        if isinstance(options, Mapping) and options.get("weights"):
+            return {"heads": 0.0, "neurons": 0.0, **options}
+        return options
+
+    @model_validator(mode="after")
+    def _one_mode(self) -> Self:
+        if self.weights and (self.heads or self.neurons):
+            raise ValueError("weights (unstructured) goes without heads and neurons (structured)")
+        return self
+
+
+class ExportConfig(StrictConfig):
+    """Options of `export`."""
+
+    precision: Annotated[list[Precision], BeforeValidator(_split_commas)] = Field(
+        ["fp32", "int8"], min_length=1, description="Artifacts to write: fp32, int8 (dynamic, per channel)."
+    )
+    opset: int = Field(18, ge=17, le=20, description="ONNX operator set.")
+
+
+class ValidateConfig(StrictConfig):
+    """Options of `validate`."""
+
+    data: str | None = Field(None, description="As for finetune; the data of the fine-tuning if not given.")
+    split: Literal["validation", "test"] = Field("validation", description="Split to measure on.")
+    batch_size: int = Field(32, ge=1, description="Examples a forward pass.")
+    max_drop: Fraction = Field(0.01, description="Drop of the metric that a precision may cost.")
+    max_compression_drop: Fraction = Field(0.02, description="Drop of the metric that the whole way may cost.")
+    seed: int = Field(0, ge=0, description="Seed of the bootstrap.")
+
+
+class BenchmarkConfig(StrictConfig):
+    """Options of `benchmark`."""
+
+    baseline: str | None = Field(None, description="Export folder that every artifact is compared with.")
+    batch: int = Field(1, ge=1, description="Sequences a call.")
+    sequence_length: int = Field(128, ge=2, description="Tokens a sequence.")
+    threads: int | None = Field(None, ge=1, description="Intra-op threads; the physical cores if not given.")
+    samples: int = Field(100, ge=10, description="Timed calls an artifact.")
+    rounds: int = Field(5, ge=1, description="Blocks into which the samples are divided; artifacts take turns.")
+    warmup: int = Field(5, ge=0, description="Untimed calls at the start of a block.")
+    provider: Literal["cpu", "cuda"] = Field("cpu", description="ONNX Runtime execution provider.")
+    seed: int = Field(0, ge=0, description="Seed of the inputs and of the bootstrap.")
+
+
+class RunConfig(StrictConfig):
+    """A recipe: the options of every stage of one run."""
+
+    finetune: FinetuneConfig
+    prune: PruneConfig = PruneConfig()
+    export: ExportConfig = ExportConfig()
+    validation: ValidateConfig = Field(ValidateConfig(), alias="validate")
+    benchmark: BenchmarkConfig = BenchmarkConfig()
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint for a misspelt name: the closest known one, or all of them."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}"
+
+
+def _sentence(config: type[BaseModel], error: ValidationError, where: str) -> str:
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    name = ".".join(location) or "options"
+    prefix = f"{where}: " if where else ""
+    if first["type"] == "extra_forbidden":
+        owner = config
+        for part in location[:-1]:
+            owner = next(
+                field.annotation for key, field in owner.model_fields.items() if part in (key, field.alias)
+            )  # type: ignore[assignment]
+        known = [field.alias or key for key, field in owner.model_fields.items()]
+        return f"{prefix}unknown option {name!r}; {nearest(location[-1], known)}"
+    if first["type"] == "missing":
+        return f"{prefix}option {name!r} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
+    return f"{prefix}{name}: {message[0].lower()}{message[1:]}{given}"

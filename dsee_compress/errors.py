@@ -1,0 +1,9 @@
+"""What a stage raises on purpose; everything else is a crash of our own."""
+
+
+class UserError(Exception):
+    """A mistake in what was asked for: one sentence saying what is wrong, where, and what to do."""
+
+
+class GateError(Exception):
+    """A proof at a hand-over did not hold: says what was compared, by how much it differs and the limit."""

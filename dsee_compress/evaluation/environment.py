@@ -1,0 +1,51 @@
+"""The machine and the libraries that a measurement was made with."""
+
+import platform
+from functools import cache
+from typing import Any
+
+from .. import checkpoint
+
+_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")
+
+
+@cache
+def _cpu() -> dict[str, Any]:
+    import cpuinfo
+
+    info: dict[str, Any] = cpuinfo.get_cpu_info()
+    return info
+
+
+def physical_cores() -> int:
+    """Cores that ONNX Runtime can use, hyper-threads not counted."""
+    import psutil
+
+    return psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+
+
+def has_vnni() -> bool:
+    """Whether the CPU multiplies and sums int8 without the 16-bit saturation of older x86."""
+    flags = set(_cpu().get("flags", []))
+    return bool(flags & {"avx512_vnni", "avx512vnni", "avx_vnni", "asimddp"}) or platform.machine() in {
+        "arm64",
+        "aarch64",
+    }
+
+
+def describe() -> dict[str, Any]:
+    """CPU, memory, system and library versions."""
+    import psutil
+
+    cpu = _cpu()
+    flags = {flag.replace("avx512vnni", "avx512_vnni") for flag in cpu.get("flags", [])}
+    return {
+        "cpu": cpu.get("brand_raw", platform.processor()),
+        "cpu_flags": [flag for flag in _FLAGS if flag in flags],
+        "physical_cores": physical_cores(),
+        "logical_cores": psutil.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "libraries": checkpoint.library_versions(),
+    }

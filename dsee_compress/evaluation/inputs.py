@@ -1,0 +1,47 @@
+"""Batches that models are fed with. Imports neither torch nor transformers: peak_memory measures with it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Logits = NDArray[np.float32]
+Batch = dict[str, Any]
+Forward = Callable[[Batch], Logits]
+"""From a padded batch of integer arrays (batch, sequence) to logits (batch, labels)."""
+
+
+def padded_batches(rows: Any, collator: Callable[[list[dict[str, Any]]], Any], size: int) -> list[Batch]:
+    """Rows in batches of `size`, in their order, padded to the longest of the batch; `labels` left out."""
+    batches = []
+    for start in range(0, len(rows), size):
+        chosen = [rows[index] for index in range(start, min(start + size, len(rows)))]
+        padded = collator([{name: row[name] for name in row if name != "labels"} for row in chosen])
+        batches.append({name: tensor.numpy() for name, tensor in padded.items()})
+    return batches
+
+
+def random_batches(
+    shapes: list[tuple[int, int]], vocabulary: int, inputs: list[str], *, pad_token: int = 0, seed: int = 0
+) -> list[Batch]:
+    """Batches of random token ids with padding, one a shape (batch, sequence).
+
+    inputs: names of the model's inputs among input_ids, attention_mask and token_type_ids. The first row fills
+    its length; each other row is cut at a random length of at least 1.
+    """
+    generator = np.random.default_rng(seed)
+    batches = []
+    for batch, length in shapes:
+        lengths = generator.integers(1, length + 1, size=batch)
+        lengths[0] = length
+        attention = (np.arange(length) < lengths[:, None]).astype(np.int64)
+        # Special tokens stand at the start of a vocabulary, and RoBERTa counts positions by the padding id.
+        ids = generator.integers(min(1000, vocabulary // 2), vocabulary, size=(batch, length))
+        arrays = {
+            "input_ids": np.where(attention == 1, ids, pad_token).astype(np.int64),
+            "attention_mask": attention,
+            "token_type_ids": np.zeros((batch, length), np.int64),
+        }
+        batches.append({name: arrays[name] for name in inputs})
+    return batches

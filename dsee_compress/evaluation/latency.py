@@ -1,0 +1,135 @@
+"""Latency of ONNX artifacts in ONNX Runtime, side by side (DESIGN section 8).
+
+Artifacts take turns in blocks, A B A B, so that drift of the machine hits all of them, with one session alive
+at a time: the spinning threads of idle sessions would slow the one that is measured.
+"""
+
+import os
+import subprocess
+import sys
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import session
+from .accuracy import Interval
+from .inputs import random_batches
+
+Samples = NDArray[np.float64]
+"""Milliseconds a call, (rounds, samples a round)."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How calls are made."""
+
+    batch: int
+    sequence_length: int
+    threads: int
+    provider: str
+    samples: int
+    rounds: int
+    warmup: int
+    seed: int
+
+
+def measure(artifacts: dict[str, Path], vocabulary: int, setting: Setting) -> dict[str, Samples]:
+    """Time each artifact; returns milliseconds a call, (rounds, samples), by artifact."""
+    per_round = -(-setting.samples // setting.rounds)
+    taken: dict[str, list[list[float]]] = {name: [] for name in artifacts}
+    shape = (setting.batch, setting.sequence_length)
+    for _ in range(setting.rounds):
+        for name, path in artifacts.items():
+            with session.open_session(path, setting.provider, setting.threads) as live:
+                batch = random_batches([shape], vocabulary, live.inputs, seed=setting.seed)[0]
+                for _ in range(setting.warmup):
+                    live.forward(batch)
+                block = []
+                for _ in range(per_round):
+                    started = time.perf_counter_ns()
+                    live.forward(batch)
+                    block.append((time.perf_counter_ns() - started) / 1e6)
+                taken[name].append(block)
+    return {name: np.array(blocks) for name, blocks in taken.items()}
+
+
+def summarise(samples: Samples, batch: int) -> dict[str, float]:
+    """Mean, deviation, percentiles (milliseconds) and sequences a second."""
+    flat = samples.flatten()
+    p50, p90, p95, p99 = np.percentile(flat, [50, 90, 95, 99])
+    return {
+        "mean_ms": float(flat.mean()),
+        "stdev_ms": float(flat.std(ddof=1)),
+        "p50_ms": float(p50),
+        "p90_ms": float(p90),
+        "p95_ms": float(p95),
+        "p99_ms": float(p99),
+        "throughput": float(batch / flat.mean() * 1000),
+    }
+
+
+def speedup(baseline: Samples, candidate: Samples, *, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Ratio of medians, baseline over candidate, with a 95 % bootstrap interval.
+
+    Rounds are resampled in pairs and calls within them, so that the interval holds the drift between rounds too.
+    """
+    generator = np.random.default_rng(seed)
+    rounds, calls = baseline.shape
+    ratios = np.empty(resamples)
+    for index in range(resamples):
+        picked = generator.integers(0, rounds, rounds)[:, None]
+        first, second = generator.integers(0, calls, (2, rounds, calls))
+        ratios[index] = np.median(baseline[picked, first]) / np.median(candidate[picked, second])
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return Interval(float(np.median(baseline) / np.median(candidate)), float(low), float(high))
+
+
+def peak_rss_mb(path: Path, vocabulary: int, setting: Setting) -> float:
+    """Peak resident memory of a fresh process that loads and runs only this artifact, in MB (10⁶ bytes)."""
+    arguments = [path, vocabulary, setting.batch, setting.sequence_length, setting.threads, setting.provider]
+    result = subprocess.run(
+        [sys.executable, "-m", "dsee_compress.evaluation.peak_memory", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    if result.returncode:
+        raise RuntimeError(f"measuring the memory of {path} failed: {result.stderr.strip()}")
+    return float(result.stdout)
+
+
+def size_mb(path: Path) -> dict[str, float]:
+    """Size on disk and compressed as a zip file would be, in MB (10⁶ bytes), external data included."""
+    files = [path, *path.parent.glob(f"{path.name}*data")]
+    packed = 0
+    for file in files:
+        packer = zlib.compressobj()
+        with file.open("rb") as stream:
+            packed += sum(len(packer.compress(chunk)) for chunk in iter(lambda: stream.read(1 << 20), b""))
+        packed += len(packer.flush())
+    return {"size_mb": sum(file.stat().st_size for file in files) / 1e6, "zipped_mb": packed / 1e6}
+
+
+def row(
+    name: str, path: Path, samples: Samples, baseline: Samples, vocabulary: int, setting: Setting
+) -> dict[str, Any]:
+    """One entry of report.json's `latency`."""
+    return {
+        "artifact": name,
+        "provider": setting.provider,
+        "threads": setting.threads,
+        "batch": setting.batch,
+        "sequence_length": setting.sequence_length,
+        "samples": samples.size,
+        **summarise(samples, setting.batch),
+        "speedup": speedup(baseline, samples, seed=setting.seed).as_json(),
+        "peak_rss_mb": peak_rss_mb(path, vocabulary, setting),
+        **size_mb(path),
+        "raw_ms": samples.round(4).tolist(),
+    }

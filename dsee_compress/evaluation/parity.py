@@ -1,0 +1,65 @@
+"""Gates: at every hand-over, what comes out is compared with what went in (DESIGN section 7)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from ..errors import GateError
+from .inputs import Batch, Forward, Logits
+
+@dataclass(frozen=True)
+class Gate:
+    """A comparison of logits that must hold before a folder is written."""
+
+    name: str
+    compares: str
+    limit: float
+
+
+MERGE = Gate("merge", "adapter model and merged model", 1e-4)
+REMOVAL = Gate("removal", "masked model and physically smaller model", 1e-4)
+RELOAD = Gate("reload", "model before saving and after loading", 0.0)
+EXPORT = Gate("export", "PyTorch and ONNX Runtime fp32", 1e-3)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What a gate measured."""
+
+    max_abs: float
+    """Largest absolute difference of two logits."""
+    label_agreement: float
+    """Share of rows with the same arg max."""
+
+
+def torch_forward(model: PreTrainedModel) -> Forward:
+    """`model`, in eval mode on the CPU, as a function from a batch to logits."""
+
+    @torch.inference_mode()
+    def forward(batch: Batch) -> Logits:
+        tensors = {name: torch.as_tensor(array) for name, array in batch.items()}
+        logits: Logits = model(**tensors).logits.float().numpy()
+        return logits
+
+    return forward
+
+
+def passed(gate: Gate, reference: Iterable[Logits], candidate: Iterable[Logits]) -> Parity:
+    """Compare two models' logits batch by batch.
+
+    Raises GateError, saying what was compared and by how much it differs, if a difference is above the gate's
+    limit or not finite, or if a label differs.
+    """
+    pairs = list(zip(reference, candidate, strict=True))
+    differences = [np.abs(left.astype(np.float64) - right).max() for left, right in pairs]
+    agreement = float(np.mean(np.concatenate([left.argmax(-1) == right.argmax(-1) for left, right in pairs])))
+    parity = Parity(float(np.max(differences)), agreement)
+    if not parity.max_abs <= gate.limit or agreement < 1.0:
+        raise GateError(
+            f"gate {gate.name!r} failed: logits of {gate.compares} differ by up to {parity.max_abs:.3g} "
+            f"(limit {gate.limit:g}), {agreement:.2%} of the labels agree"
+        )
+    return parity

@@ -1,0 +1,30 @@
+"""Run one artifact and print this process's peak resident memory: `python -m` with latency.peak_rss_mb's arguments."""
+
+import resource
+import sys
+from pathlib import Path
+
+from .inputs import random_batches
+from .session import open_session
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this process in MB.
+
+    Linux's VmHWM starts anew with the program; ru_maxrss still holds that of the process which started it.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+if __name__ == "__main__":
+    path, vocabulary, batch, length, threads, provider = sys.argv[1:]
+    with open_session(Path(path), provider, int(threads)) as session:
+        for inputs in random_batches([(int(batch), int(length))], int(vocabulary), session.inputs):
+            for _ in range(3):
+                session.forward(inputs)
+        print(peak_mb())

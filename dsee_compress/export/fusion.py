@@ -1,0 +1,59 @@
+"""Fuse attention, GELU and layer normalisation into ONNX Runtime's operators, and count what was fused."""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..architectures import Architecture
+from ..errors import GateError
+
+_ATTENTION = {"Attention", "QAttention"}
+_GELU = {"Gelu", "BiasGelu", "FastGelu"}
+
+
+@dataclass(frozen=True)
+class NodeCount:
+    """What a graph consists of."""
+
+    attention: int
+    gelu: int
+    nodes: int
+
+
+def fuse(source: Path, target: Path, architecture: Architecture) -> None:
+    """Write `source` with its attention, GELU, embedding and normalisation subgraphs fused to `target`.
+
+    The head count of each node is read from its own reshape, so layers may differ.
+    """
+    from onnxruntime.transformers import optimizer
+
+    # The fusion warns of every layer whose width is not the first one's: that is what it is used for here.
+    logging.getLogger("fusion_attention").setLevel(logging.ERROR)
+    optimized = optimizer.optimize_model(
+        str(source), model_type=architecture.fusion, num_heads=0, hidden_size=0, opt_level=0
+    )
+    optimized.save_model_to_file(str(target))
+
+
+def count_nodes(path: Path) -> NodeCount:
+    """Count the fused nodes of a graph."""
+    import onnx
+
+    kinds = Counter(node.op_type for node in onnx.load(str(path), load_external_data=False).graph.node)
+    return NodeCount(
+        attention=sum(kinds[kind] for kind in _ATTENTION),
+        gelu=sum(kinds[kind] for kind in _GELU),
+        nodes=kinds.total(),
+    )
+
+
+def require_fused(path: Path, layers: int) -> NodeCount:
+    """Count, and raise GateError unless every layer is one attention node and one GELU node."""
+    found = count_nodes(path)
+    if (found.attention, found.gelu) != (layers, layers):
+        raise GateError(
+            f"gate 'fusion' failed: {path.name} has {found.attention} attention and {found.gelu} GELU nodes "
+            f"for {layers} layers"
+        )
+    return found

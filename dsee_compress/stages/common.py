@@ -1,0 +1,63 @@
+"""What several stages do alike."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from .. import architectures
+from ..checkpoint import Structure
+from ..configs import StrictConfig
+from ..evaluation import accuracy, inputs, parity
+from ..evaluation.inputs import Batch, Logits
+from ..evaluation.parity import Gate, Parity
+
+Collator = Callable[[list[dict[str, Any]]], dict[str, Any]]
+GATE_ROWS = 64
+
+
+def resolve_paths(config: StrictConfig, *names: str) -> dict[str, Any]:
+    """The config as plain values, with those of `names` that are local paths made absolute."""
+    resolved = config.resolved()
+    for name in names:
+        if resolved[name] is not None and Path(resolved[name]).exists():
+            resolved[name] = str(Path(resolved[name]).resolve())
+    return resolved
+
+
+def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer saved in a stage folder."""
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def gate_batches(rows: Any, collator: Collator) -> list[Batch]:
+    """The first rows of a split as padded batches, for the gates between PyTorch models."""
+    return inputs.padded_batches(rows.select(range(min(GATE_ROWS, len(rows)))), collator, 16)
+
+
+def logits_of(model: PreTrainedModel, batches: list[Batch]) -> list[Logits]:
+    """`model`'s logits, batch by batch."""
+    forward = parity.torch_forward(model)
+    return [forward(batch) for batch in batches]
+
+
+def pass_gate(gate: Gate, reference: list[Logits], model: PreTrainedModel, batches: list[Batch]) -> Parity:
+    """Compare `model` with the logits of what it was made from; GateError if they differ too much."""
+    return parity.passed(gate, reference, logits_of(model, batches))
+
+
+def validation_accuracy(model: PreTrainedModel, rows: Any, collator: Collator, batch_size: int) -> float:
+    """Accuracy of a PyTorch model on encoded rows."""
+    batches = inputs.padded_batches(rows, collator, batch_size)
+    predicted = accuracy.predict(parity.torch_forward(model), batches).argmax(-1)
+    return float((predicted == rows["labels"]).mean())
+
+
+def whole(model: PreTrainedModel) -> Structure:
+    """The structure of a model that keeps everything."""
+    layers = architectures.layers(model)
+    return Structure(
+        heads=[list(range(layer.heads)) for layer in layers],
+        neurons=[list(range(layer.neurons)) for layer in layers],
+    )

@@ -1,0 +1,99 @@
+"""pruned (or adapter) folder → ONNX folder."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from .. import architectures, checkpoint
+from ..adapters import model as adapters
+from ..checkpoint import Manifest
+from ..configs import ExportConfig
+from ..evaluation import environment, parity, session
+from ..evaluation.inputs import random_batches
+from ..export import fusion, graph, quantization
+from ..progress import step
+from ..tasks import classification
+from . import common
+
+ARTIFACTS = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
+"""File of each precision; Optimum looks for the first by its name."""
+UNSEEN_SHAPES = [(1, 5), (3, 31), (5, 64), (4, 100), (2, 128)]
+"""Batch and sequence length on which the export gate compares; none is what the exporter traced."""
+
+
+def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = False) -> Path:
+    """Write the model in `source` as fused ONNX graphs with what Optimum needs to run them."""
+    parent = checkpoint.read(source, "finetune", "prune")
+    resolved = config.resolved()
+    link = checkpoint.link_parent(source, output)
+    if not overwrite and checkpoint.up_to_date(output, "export", resolved, {"parent": link.fingerprint}):
+        return output
+    session.runtime()
+
+    metrics: dict[str, Any] = {}
+    with step("load and merge"):
+        tokenizer = common.tokenizer_of(source)
+        if parent.stage == "finetune":
+            model = adapters.load(source)
+            rows = classification.encode(parent.task, "validation", tokenizer)
+            batches = common.gate_batches(rows, classification.collator(tokenizer))
+            before = common.logits_of(model, batches)
+            adapters.merge(model)
+            metrics["merge_max_abs"] = common.pass_gate(parity.MERGE, before, model, batches).max_abs
+        else:
+            model = checkpoint.load(source)
+    layers = len(architectures.layers(model))
+    with checkpoint.writing(output, overwrite) as folder:
+        fp32 = folder / ARTIFACTS["fp32"]
+        with step("export and fuse"):
+            plain = folder / "plain.onnx"
+            graph.to_onnx(model, plain, config.opset)
+            fusion.fuse(plain, fp32, architectures.of(model))
+            for leftover in folder.glob("plain.onnx*"):
+                leftover.unlink()
+            metrics["fp32"] = vars(fusion.require_fused(fp32, layers))
+        with step("compare with PyTorch"):
+            proof = export_gate(model, fp32)
+            metrics |= {"export_max_abs": proof.max_abs, "label_agreement": proof.label_agreement}
+        if "int8" in config.precision:
+            with step("quantise to int8"):
+                reduce_range = not environment.has_vnni()
+                int8 = folder / ARTIFACTS["int8"]
+                quantization.dynamic_int8(fp32, int8, reduce_range=reduce_range)
+                metrics["int8"] = vars(fusion.require_fused(int8, layers)) | {"reduce_range": reduce_range}
+        if "fp32" not in config.precision:
+            fp32.unlink()
+        model.config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        manifest = Manifest(
+            stage="export",
+            config=resolved,
+            architecture=parent.architecture,
+            base=parent.base,
+            task=parent.task,
+            structure=parent.structure,
+            parent=link,
+            inputs={},
+            versions=checkpoint.library_versions(),
+            seed=parent.seed,
+            metrics=metrics,
+        )
+        checkpoint.write_manifest(folder, manifest)
+    return output
+
+
+def artifacts(folder: Path) -> dict[str, Path]:
+    """The ONNX files of an export folder, by precision."""
+    return {name: folder / file for name, file in ARTIFACTS.items() if (folder / file).is_file()}
+
+
+def export_gate(model: PreTrainedModel, path: Path) -> parity.Parity:
+    """Compare PyTorch with ONNX Runtime on shapes that the exporter did not see, with padding."""
+    longest = architectures.longest_input(model)
+    shapes = [(batch, min(length, longest)) for batch, length in UNSEEN_SHAPES]
+    with session.open_session(path) as live:
+        batches = random_batches(
+            shapes, model.config.vocab_size, live.inputs, pad_token=model.config.pad_token_id or 0
+        )
+        return parity.passed(parity.EXPORT, common.logits_of(model, batches), map(live.forward, batches))

@@ -1,0 +1,68 @@
+"""pretrained model + data → adapter folder (DSEE step I)."""
+
+from pathlib import Path
+
+from .. import architectures, checkpoint
+from ..adapters import model as adapters
+from ..checkpoint import Manifest
+from ..configs import FinetuneConfig
+from ..errors import UserError
+from ..evaluation import parity
+from ..progress import step
+from ..tasks import classification, data, pretrained
+from ..training import trainer
+from . import common
+
+
+def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> Path:
+    """Train U, V, S2 and the task head on frozen weights; write them with what they stand on to `output`."""
+    location = pretrained.locate(config.model)
+    resolved = common.resolve_paths(config, "data") | {"model": location}
+    inputs = {
+        "model": pretrained.fingerprint(location, config.model_sha256),
+        "data": data.fingerprint(config.data),
+    }
+    if not overwrite and checkpoint.up_to_date(output, "finetune", resolved, inputs):
+        return output
+    trainer.resolve_precision(config.precision, trainer.resolve_device(config.device))
+
+    with step("read the data"):
+        task = classification.describe(resolved["data"], config.text, config.label, config.max_length)
+        model, tokenizer = pretrained.load(location, task.labels, config.seed)
+        longest = architectures.longest_input(model)
+        if config.max_length > longest:
+            raise UserError(f"max_length {config.max_length} is more than the {longest} tokens that the model reads")
+        rows = classification.encode(task, "train", tokenizer)
+        validation = classification.encode(task, "validation", tokenizer)
+    with step(f"find Ω in {len(config.targets) * len(architectures.layers(model))} weights"):
+        try:
+            adapters.insert(model, config)
+        except ValueError as error:
+            raise UserError(f"the update does not fit the model: {error}") from error
+
+    collator = classification.collator(tokenizer)
+    with checkpoint.writing(output, overwrite) as folder:
+        state = checkpoint.resumable(output, {"config": resolved, **inputs})
+        training = trainer.train(model, rows, collator, config, config.epochs, state, "fine-tune")
+        with step("validate and save"):
+            adapters.save(model, folder)
+            tokenizer.save_pretrained(folder)
+            accuracy = common.validation_accuracy(model, validation, collator, config.batch_size)
+            manifest = Manifest(
+                stage="finetune",
+                config=resolved,
+                architecture=model.config.model_type,
+                base=config.model,
+                task=task,
+                structure=common.whole(model),
+                parent=None,
+                inputs=inputs,
+                versions=checkpoint.library_versions(),
+                seed=config.seed,
+                metrics={**adapters.count(model), "training": training, "validation_accuracy": accuracy},
+            )
+            checkpoint.write_manifest(folder, manifest)
+            batches = common.gate_batches(validation, collator)
+            common.pass_gate(parity.RELOAD, common.logits_of(model, batches), adapters.load(folder), batches)
+    checkpoint.discard_resumable(output)
+    return output

@@ -1,0 +1,99 @@
+"""Read a data set: a local folder or a hub id, one table a split."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import checkpoint
+from ..configs import nearest
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+FORMATS = {".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
+TEXT_COLUMNS = (("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"))
+SINGLE_TEXT_COLUMNS = ("sentence", "text")
+
+
+def read_split(data: str, split: str) -> "Dataset":
+    """The rows of one split. UserError if the data, the split or its file is missing, damaged or empty."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    if Path(data).exists():
+        path = _file(Path(data), split)
+        try:
+            rows = datasets.load_dataset(FORMATS[path.suffix], data_files=str(path), split="train")
+        except Exception as error:
+            cause = str(error.__cause__ or error).splitlines()[0]
+            raise UserError(f"{path} cannot be read as {path.suffix[1:]}: {cause}") from error
+    else:
+        rows = _from_hub(data, split)
+    if len(rows) == 0:
+        raise UserError(f"the {split} split of {data} is empty")
+    return rows
+
+
+def fingerprint(data: str) -> str:
+    """SHA-256 of a local folder's split files; a hub id stands for itself."""
+    folder = Path(data)
+    if not folder.exists():
+        return data
+    return checkpoint.digest([path for path in folder.iterdir() if path.suffix in FORMATS])
+
+
+def find_text(columns: list[str], given: list[str] | None, where: str) -> list[str]:
+    """The text column, or the two of a pair: as given, else by the usual names."""
+    if given is not None:
+        for name in given:
+            if name not in columns:
+                raise UserError(f"{where} has no column {name!r}; {nearest(name, columns)}")
+        if not 1 <= len(given) <= 2:
+            raise UserError(f"{where}: one text column or two, not {len(given)}")
+        return given
+    for pair in TEXT_COLUMNS:
+        if set(pair) <= set(columns):
+            return list(pair)
+    for name in SINGLE_TEXT_COLUMNS:
+        if name in columns:
+            return [name]
+    raise UserError(f"{where} has no text column among {', '.join(columns)}; name it with --text")
+
+
+def find_label(columns: list[str], given: str | None, where: str) -> str:
+    """The label column: as given, else `label`."""
+    name = given or "label"
+    if name not in columns:
+        raise UserError(f"{where} has no label column {name!r} among {', '.join(columns)}; name it with --label")
+    return name
+
+
+def _file(folder: Path, split: str) -> Path:
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file; give the folder that holds train and validation")
+    found = [folder / f"{split}{suffix}" for suffix in FORMATS if (folder / f"{split}{suffix}").is_file()]
+    if not found:
+        names = " or ".join(f"{split}{suffix}" for suffix in FORMATS)
+        raise UserError(f"{folder} has no {split} split; it needs {names}")
+    if len(found) > 1:
+        raise UserError(f"{folder} has its {split} split twice: {' and '.join(path.name for path in found)}")
+    if found[0].stat().st_size == 0:
+        raise UserError(f"{found[0]} is empty")
+    return found[0]
+
+
+def _from_hub(data: str, split: str) -> "Dataset":
+    import datasets
+
+    if data.startswith((".", "/", "~")) or data.count("/") > 1:
+        raise UserError(f"there is no folder {data}")
+    # `glue/sst2` may be a set with a configuration, or the set of an owner.
+    set_name, _, configuration = data.partition("/")
+    attempts = [(data,), (set_name, configuration)] if configuration else [(data,)]
+    for arguments in attempts:
+        try:
+            return datasets.load_dataset(*arguments, split=split)
+        except Exception as error:  # datasets raises many kinds for a set that is not there
+            cause = error
+    message = str(cause).splitlines()[0]
+    raise UserError(f"data {data!r} is neither a folder nor to be had from the hub: {message}") from cause

@@ -1,0 +1,64 @@
+"""What happens beside the training steps: a progress bar, and knowing which checkpoints are whole."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from ..progress import console
+
+_WHOLE = "whole"
+
+
+class CheckpointMarker(TrainerCallback):
+    """Marks a checkpoint once all of it is written, so that a killed save is never resumed from."""
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Called by the Trainer after it has written everything."""
+        (Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}" / _WHOLE).touch()
+
+
+def last_whole_checkpoint(folder: Path) -> str | None:
+    """The latest checkpoint in `folder` that was written to its end."""
+    marked = [path.parent for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{_WHOLE}")]
+    return str(max(marked, key=lambda path: int(path.name.rpartition("-")[2]))) if marked else None
+
+
+class RichProgress(TrainerCallback):
+    """A bar with steps, time left and the running loss."""
+
+    def __init__(self, label: str) -> None:
+        self._bar = Progress(
+            TextColumn(label),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[loss]}"),
+            console=console,
+        )
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the bar, at the step from which training goes on."""
+        self._task = self._bar.add_task("train", total=state.max_steps, completed=state.global_step, loss="")
+        self._bar.start()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Move the bar."""
+        self._bar.update(self._task, completed=state.global_step)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Show the loss of the epoch that ended."""
+        if "loss" in (kwargs.get("logs") or {}):
+            self._bar.update(self._task, loss=f"loss {kwargs['logs']['loss']:.3f}")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Close the bar."""
+        self._bar.stop()

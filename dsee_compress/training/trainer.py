@@ -1,0 +1,114 @@
+"""transformers' Trainer over a model of which only updates and task head are trained."""
+
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
+
+from .. import checkpoint
+from ..configs import FinetuneConfig, PruneConfig
+from ..errors import UserError
+from .callbacks import CheckpointMarker, RichProgress, last_whole_checkpoint
+
+
+class DseeTrainer(Trainer):
+    """A Trainer whose checkpoints hold the trained parameters alone: the frozen ones are at hand when it resumes."""
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.save_tensors(_trained(self.model), folder / "model.safetensors")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        saved = checkpoint.load_tensors(Path(resume_from_checkpoint) / "model.safetensors")
+        trained = _trained(self.model)
+        if saved.keys() != trained.keys():
+            raise UserError(f"{resume_from_checkpoint} is of another model; remove it and run the command again")
+        with torch.no_grad():
+            for name, tensor in trained.items():
+                tensor.copy_(saved[name])
+
+
+def train(
+    model: PreTrainedModel,
+    rows: Any,
+    collator: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    config: FinetuneConfig | PruneConfig,
+    epochs: int,
+    checkpoints: Path,
+    label: str,
+) -> dict[str, Any]:
+    """Train the parameters that require a gradient, in place; the model comes back on the CPU in eval mode.
+
+    Goes on from the last whole checkpoint in `checkpoints`. `label` names the work in the progress bar.
+    Returns seconds, steps, device, precision and the mean training loss.
+    """
+    device = resolve_device(config.device)
+    precision = resolve_precision(config.precision, device)
+    steps = -(-len(rows) // config.batch_size) * epochs
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        num_train_epochs=epochs,
+        per_device_train_batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        warmup_steps=round(config.warmup * steps),
+        seed=config.seed,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        use_cpu=device == "cpu",
+        dataloader_pin_memory=device == "cuda",
+        save_strategy="epoch",
+        save_total_limit=2,
+        logging_strategy="epoch",
+        report_to="none",
+        disable_tqdm=True,
+        **_group_by_length(),
+    )
+    trainer = DseeTrainer(model, arguments, data_collator=collator, train_dataset=rows)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(CheckpointMarker())
+    trainer.add_callback(RichProgress(label))
+    started = time.perf_counter()
+    result = trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints))
+    model.to("cpu").eval()  # type: ignore[arg-type]
+    return {
+        "seconds": time.perf_counter() - started,
+        "steps": result.global_step,
+        "device": device,
+        "precision": precision,
+        "loss": result.training_loss,
+    }
+
+
+def resolve_device(asked: str) -> str:
+    """`auto` to what is there; UserError if CUDA is asked for and not there."""
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda was asked for, and PyTorch finds no CUDA device; use --device cpu or auto")
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return asked
+
+
+def resolve_precision(asked: str, device: str) -> str:
+    """`auto` to bf16 where the card has it, else fp32; UserError for fp16 on a CPU."""
+    if asked == "fp16" and device == "cpu":
+        raise UserError("precision fp16 trains on CUDA only; use bf16 or fp32 on the CPU")
+    if asked == "auto":
+        return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return asked
+
+
+def _trained(model: Any) -> dict[str, torch.Tensor]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _group_by_length() -> dict[str, Any]:
+    """Batches of similar length pad little. transformers 5 renamed the option."""
+    if "group_by_length" in {field.name for field in fields(TrainingArguments)}:
+        return {"group_by_length": True}
+    return {"train_sampling_strategy": "group_by_length"}
