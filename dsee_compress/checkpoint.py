@@ -27,7 +27,15 @@ SCHEMA = 1
 MANIFEST = "dsee.json"
 Stage = Literal["finetune", "prune", "export"]
 _RESULTS = {"validation.json", "benchmark.json", "report.json", "report.md", "report.html"}
-_LIBRARIES = ("dsee-compress", "torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "optimum-onnx")
+_LIBRARIES = (
+    "dsee-compress",
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "optimum-onnx",
+)
 
 
 class Parent(StrictConfig):
@@ -211,11 +219,23 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` to `path` as a whole or not at all."""
+    """Write `content` to `path` as JSON."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as a whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.write_text(text, encoding="utf-8")
     _fsync(partial)
     partial.replace(path)
+
+
+def has_result(path: Path, key: dict[str, Any]) -> bool:
+    """Whether `path` holds a result that was made with the same `key`."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return bool(json.loads(path.read_text())["key"] == key)
+    return False
 
 
 def resumable(output: Path, key: dict[str, Any]) -> Path:

@@ -24,7 +24,6 @@ def _split_commas(value: Any) -> Any:
     return value
 
 
-
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Names = Annotated[list[str], BeforeValidator(_split_commas)]
 
@@ -56,7 +55,9 @@ class _TrainingConfig(StrictConfig):
     warmup: Fraction = Field(0.06, description="Share of the steps over which the learning rate rises.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
     seed: int = Field(0, ge=0, description="Seed of the initial update, the dropout and the order of examples.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to train; auto takes CUDA if it is there.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where to train; auto takes CUDA if it is there."
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Arithmetic in training; auto is bf16 on a CUDA card that has it, else fp32."
     )
@@ -74,7 +75,9 @@ class FinetuneConfig(_TrainingConfig):
     sparse: int = Field(64, ge=0, description="Trained entries N of the sparse residual S2, a matrix.")
     alpha: float = Field(16.0, gt=0, description="The update is scaled by alpha / r.")
     targets: Annotated[list[Role], BeforeValidator(_split_commas)] = Field(
-        ["query", "value"], min_length=1, description="Linears that carry an update: " + ", ".join(get_args(Role)) + "."
+        ["query", "value"],
+        min_length=1,
+        description="Linears that carry an update: " + ", ".join(get_args(Role)) + ".",
     )
     epochs: int = Field(3, ge=1, description="Passes over the training data.")
     max_length: int = Field(128, ge=2, description="Tokens after which a text is cut.")
@@ -93,10 +96,12 @@ class PruneConfig(_TrainingConfig):
     neurons: Fraction = Field(0.4, description="Share of the FFN neurons to remove.")
     weights: Fraction = Field(0.0, description="Unstructured instead: share of single weights set to zero.")
     criterion: Literal["auto", "delta", "magnitude"] = Field(
-        "auto", description="Score: the update alone (delta) or the weight; auto is delta, magnitude for --weights."
+        "auto",
+        description="Score: the update alone (delta) or the weight; auto is delta, magnitude for --weights.",
     )
     allocation: Literal["per-layer", "global"] = Field(
-        "per-layer", description="Remove the same share in every layer, or the lowest scores of the whole model."
+        "per-layer",
+        description="Remove the same share in every layer, or the lowest scores of the whole model.",
     )
     retune_epochs: int = Field(2, ge=0, description="Passes over the training data under the mask.")
     learning_rate: float = Field(5e-4, gt=0, description="Peak learning rate of AdamW; linear decay.")
@@ -171,11 +176,9 @@ def _sentence(config: type[BaseModel], error: ValidationError, where: str) -> st
     name = ".".join(location) or "options"
     prefix = f"{where}: " if where else ""
     if first["type"] == "extra_forbidden":
-        owner = config
+        owner: Any = config
         for part in location[:-1]:
-            owner = next(
-                field.annotation for key, field in owner.model_fields.items() if part in (key, field.alias)
-            )  # type: ignore[assignment]
+            owner = next(field.annotation for key, field in owner.model_fields.items() if part in (key, field.alias))
         known = [field.alias or key for key, field in owner.model_fields.items()]
         return f"{prefix}unknown option {name!r}; {nearest(location[-1], known)}"
     if first["type"] == "missing":

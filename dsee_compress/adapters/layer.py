@@ -22,7 +22,13 @@ class DseeLinear(nn.Module):
     mask: Tensor | None
 
     def __init__(
-        self, linear: nn.Linear, rank: int, alpha: float, rows: Tensor, columns: Tensor, generator: torch.Generator
+        self,
+        linear: nn.Linear,
+        rank: int,
+        alpha: float,
+        rows: Tensor,
+        columns: Tensor,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         d_out, d_in = linear.weight.shape
@@ -93,7 +99,7 @@ class _Forward(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x: Tensor,
         weight: Tensor,
@@ -113,11 +119,11 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, weight, up, down, values, rows, columns, mask = ctx.saved_tensors  # type: ignore[attr-defined]
-        scale: float = ctx.scale  # type: ignore[attr-defined]
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, up, down, values, rows, columns, mask = ctx.saved_tensors
+        scale: float = ctx.scale
         grad_x = None
-        if ctx.needs_input_grad[0]:  # type: ignore[attr-defined]
+        if ctx.needs_input_grad[0]:
             effective = _effective(weight, _update(up, down, values, rows, columns, scale), mask)
             grad_x = grad @ effective.to(grad.dtype)
         flat_x, flat_grad = x.flatten(0, -2), grad.flatten(0, -2)

@@ -13,7 +13,6 @@ from ..errors import GateError
 from .decomposition import support
 from .layer import DseeLinear
 
-
 Place = Callable[[int, Tensor], tuple[Tensor, Tensor]]
 """From a layer's index and a weight to rows and columns of its Ω."""
 
@@ -24,7 +23,11 @@ def insert(model: PreTrainedModel, config: FinetuneConfig) -> None:
     Ω is decomposed from each pretrained weight, at the update's rank. Raises UserError for a family that is not
     known, and ValueError if rank or N do not fit a matrix.
     """
-    _insert(model, config, lambda index, weight: support(weight, config.rank, config.sparse, seed=config.seed + index))
+    _insert(
+        model,
+        config,
+        lambda index, weight: support(weight, config.rank, config.sparse, seed=config.seed + index),
+    )
 
 
 def _insert(model: PreTrainedModel, config: FinetuneConfig, place: Place) -> None:

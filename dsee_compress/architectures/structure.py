@@ -2,12 +2,23 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from ..configs import Role
 from ..errors import UserError
+
+UNITS: tuple[tuple[Role, Literal["heads", "neurons"], int], ...] = (
+    ("query", "heads", 0),
+    ("key", "heads", 0),
+    ("value", "heads", 0),
+    ("attention_output", "heads", 1),
+    ("ffn_in", "neurons", 0),
+    ("ffn_out", "neurons", 1),
+)
+"""What a head or a neuron owns: rows (axis 0, with their biases) of one weight, columns (axis 1) of another."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ class Layer:
 
 def rows(linear: nn.Module) -> int:
     """Output features of a Linear."""
-    return int(linear.weight.shape[0])  # type: ignore[union-attr, index, arg-type]
+    return int(linear.weight.shape[0])
 
 
 def set_submodule(module: nn.Module, path: str, new: nn.Module) -> None:
@@ -111,9 +122,9 @@ def layers(model: PreTrainedModel) -> list[Layer]:
     return [Layer(module, architecture, head_size) for module in model.get_submodule(architecture.layers)]
 
 
-def longest_input(model: PreTrainedModel) -> int:
-    """Tokens that `model` reads at most."""
-    return int(model.config.max_position_embeddings) - of(model).reserved_positions
+def longest_input(config: PretrainedConfig) -> int:
+    """Tokens that a model with this config reads at most."""
+    return int(config.max_position_embeddings) - get(config.model_type).reserved_positions
 
 
 def named_linears(model: PreTrainedModel) -> Iterator[tuple[int, Role, nn.Module]]:
@@ -132,18 +143,12 @@ def resize(model: PreTrainedModel, heads: list[int], neurons: list[int]) -> None
     for layer, head_count, neuron_count in zip(layers(model), heads, neurons, strict=True):
         if head_count < 1 or neuron_count < 1:
             raise ValueError("every layer keeps at least one head and one neuron")
-        width = head_count * layer.head_size
-        for role, out_features, in_features in (
-            ("query", width, None),
-            ("key", width, None),
-            ("value", width, None),
-            ("attention_output", None, width),
-            ("ffn_in", neuron_count, None),
-            ("ffn_out", None, neuron_count),
-        ):
-            old = layer.linear(role)  # type: ignore[arg-type]
-            shape = (out_features or old.weight.shape[0], in_features or old.weight.shape[1])  # type: ignore[union-attr, index]
-            if tuple(old.weight.shape) != shape:  # type: ignore[union-attr, arg-type]
-                new = nn.Linear(shape[1], shape[0], device=old.weight.device, dtype=old.weight.dtype)  # type: ignore
-                layer.replace(role, new)  # type: ignore[arg-type]
+        widths = {"heads": head_count * layer.head_size, "neurons": neuron_count}
+        for role, unit, axis in UNITS:
+            old = layer.linear(role)
+            shape = list(old.weight.shape)
+            if shape[axis] != widths[unit]:
+                shape[axis] = widths[unit]
+                new = nn.Linear(shape[1], shape[0], device=old.weight.device, dtype=old.weight.dtype)
+                layer.replace(role, new)
         layer.set_heads(head_count)

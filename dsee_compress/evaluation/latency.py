@@ -45,7 +45,7 @@ def measure(artifacts: dict[str, Path], vocabulary: int, setting: Setting) -> di
     shape = (setting.batch, setting.sequence_length)
     for _ in range(setting.rounds):
         for name, path in artifacts.items():
-            with session.open_session(path, setting.provider, setting.threads) as live:
+            with session.Session(path, setting.provider, setting.threads) as live:
                 batch = random_batches([shape], vocabulary, live.inputs, seed=setting.seed)[0]
                 for _ in range(setting.warmup):
                     live.forward(batch)
@@ -82,9 +82,9 @@ def speedup(baseline: Samples, candidate: Samples, *, resamples: int = 2000, see
     rounds, calls = baseline.shape
     ratios = np.empty(resamples)
     for index in range(resamples):
-        picked = generator.integers(0, rounds, rounds)[:, None]
-        first, second = generator.integers(0, calls, (2, rounds, calls))
-        ratios[index] = np.median(baseline[picked, first]) / np.median(candidate[picked, second])
+        picked = generator.integers(0, rounds, (rounds, 1))
+        calls_picked = generator.integers(0, calls, (2, rounds, calls))
+        ratios[index] = np.median(baseline[picked, calls_picked[0]]) / np.median(candidate[picked, calls_picked[1]])
     low, high = np.percentile(ratios, [2.5, 97.5])
     return Interval(float(np.median(baseline) / np.median(candidate)), float(low), float(high))
 

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from ..errors import GateError
 from .inputs import Batch, Forward, Logits
 
+
 @dataclass(frozen=True)
 class Gate:
     """A comparison of logits that must hold before a folder is written."""

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from .inputs import random_batches
-from .session import open_session
+from .session import Session
 
 
 def peak_mb() -> float:
@@ -23,7 +23,7 @@ def peak_mb() -> float:
 
 if __name__ == "__main__":
     path, vocabulary, batch, length, threads, provider = sys.argv[1:]
-    with open_session(Path(path), provider, int(threads)) as session:
+    with Session(Path(path), provider, int(threads)) as session:
         for inputs in random_batches([(int(batch), int(length))], int(vocabulary), session.inputs):
             for _ in range(3):
                 session.forward(inputs)

@@ -46,16 +46,20 @@ def head_scores(layer: Layer, criterion: str) -> Tensor:
 
 
 def neuron_scores(layer: Layer, criterion: str) -> Tensor:
-    """One score a neuron, (neurons): its row in the FFN's first Linear and its column in the second.
+    """One score a neuron, (neurons), from its row in the FFN's first Linear and its column in the second.
 
-    `delta` scores by the updates where the FFN carries any, and by the weights' magnitude where it does not.
+    `delta`, where the FFN carries updates: the sum of |ΔW| over both, as for heads. Otherwise the magnitude of the
+    neuron's path through both weights, ‖row‖ · ‖column‖, the Frobenius norm of their outer product: a neuron with a
+    small column is unimportant however large its row is.
     """
     first, second = layer.linear("ffn_in"), layer.linear("ffn_out")
-    measured = CRITERIA[criterion](first), CRITERIA[criterion](second)
-    into, out = (magnitude(first), magnitude(second)) if measured == (None, None) else measured
-    scores = [] if into is None else [into.sum(1)]
-    scores += [] if out is None else [out.sum(0)]
-    return torch.stack(scores).sum(0)
+    if criterion == "delta":
+        into, out = delta(first), delta(second)
+        sums = [] if into is None else [into.sum(1)]
+        sums += [] if out is None else [out.sum(0)]
+        if sums:
+            return torch.stack(sums).sum(0)
+    return magnitude(first).norm(dim=1) * magnitude(second).norm(dim=0)
 
 
 def weight_scores(linear: nn.Module, criterion: str) -> Tensor:

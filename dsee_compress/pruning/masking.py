@@ -15,15 +15,17 @@ def mask_structure(model: PreTrainedModel, structure: Structure) -> None:
     A head loses its rows (and biases) in query, key and value and its columns in the output projection; a neuron
     its row (and bias) in the FFN's first Linear and its column in the second.
     """
-    kept = zip(architectures.layers(model), structure.heads, structure.neurons, strict=True)
-    for layer, heads, neurons in kept:
-        head_mask = _indicator(heads, layer.heads).repeat_interleave(layer.head_size)
-        neuron_mask = _indicator(neurons, layer.neurons)
-        for role in ("query", "key", "value"):
-            _mask_rows(layer.linear(role), head_mask)  # type: ignore[arg-type]
-        _mask(layer.linear("attention_output"), head_mask[None, :])
-        _mask_rows(layer.linear("ffn_in"), neuron_mask)
-        _mask(layer.linear("ffn_out"), neuron_mask[None, :])
+    for layer, heads, neurons in zip(architectures.layers(model), structure.heads, structure.neurons, strict=True):
+        masks = {
+            "heads": _indicator(heads, layer.heads).repeat_interleave(layer.head_size),
+            "neurons": _indicator(neurons, layer.neurons),
+        }
+        for role, unit, axis in architectures.UNITS:
+            linear = layer.linear(role)
+            _mask(linear, masks[unit].unsqueeze(1 - axis))
+            if axis == 0 and linear.bias is not None:
+                with torch.no_grad():
+                    linear.bias.mul_(masks[unit].to(linear.bias.device))
 
 
 def mask_weights(model: PreTrainedModel, masks: list[Tensor]) -> None:
@@ -36,13 +38,6 @@ def _indicator(kept: list[int], count: int) -> Tensor:
     mask = torch.zeros(count)
     mask[kept] = 1
     return mask
-
-
-def _mask_rows(linear: nn.Module, rows: Tensor) -> None:
-    _mask(linear, rows[:, None])
-    if linear.bias is not None:
-        with torch.no_grad():
-            linear.bias.mul_(rows.to(linear.bias.device))  # type: ignore[operator, union-attr, arg-type]
 
 
 def _mask(linear: nn.Module, mask: Tensor) -> None:

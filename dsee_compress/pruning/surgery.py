@@ -5,9 +5,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .. import architectures
-from ..architectures import Layer
 from ..checkpoint import Structure
-from ..configs import Role
 
 
 def remove(model: PreTrainedModel, structure: Structure) -> None:
@@ -19,26 +17,17 @@ def remove(model: PreTrainedModel, structure: Structure) -> None:
     for layer, heads, neurons in zip(architectures.layers(model), structure.heads, structure.neurons, strict=True):
         if not heads or not neurons:
             raise ValueError("every layer keeps at least one head and one neuron")
-        width = torch.arange(layer.heads * layer.head_size).view(layer.heads, layer.head_size)[heads].flatten()
-        units = torch.tensor(neurons)
-        for role in ("query", "key", "value"):
-            _cut(layer, role, rows=width)  # type: ignore[arg-type]
-        _cut(layer, "attention_output", columns=width)
-        _cut(layer, "ffn_in", rows=units)
-        _cut(layer, "ffn_out", columns=units)
+        rows_of_heads = torch.arange(layer.heads * layer.head_size).view(layer.heads, layer.head_size)
+        kept = {"heads": rows_of_heads[heads].flatten(), "neurons": torch.tensor(neurons)}
+        for role, unit, axis in architectures.UNITS:
+            layer.replace(role, _cut(layer.linear(role), kept[unit], axis))
         layer.set_heads(len(heads))
 
 
-def _cut(layer: Layer, role: Role, rows: Tensor | None = None, columns: Tensor | None = None) -> None:
-    old = layer.linear(role)
-    assert isinstance(old, nn.Linear)
-    weight, bias = old.weight.detach(), None if old.bias is None else old.bias.detach()
-    if rows is not None:
-        weight, bias = weight[rows], None if bias is None else bias[rows]
-    if columns is not None:
-        weight = weight[:, columns]
+def _cut(linear: nn.Module, kept: Tensor, axis: int) -> nn.Linear:
+    weight, bias = linear.weight.detach().index_select(axis, kept), linear.bias
     new = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    new.weight = nn.Parameter(weight.contiguous())
+    new.weight = nn.Parameter(weight)
     if bias is not None:
-        new.bias = nn.Parameter(bias.clone())
-    layer.replace(role, new)
+        new.bias = nn.Parameter(bias.detach()[kept] if axis == 0 else bias.detach().clone())
+    return new

@@ -31,7 +31,7 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
         return output
     session.runtime()
 
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, Any] = {"kind": "dense" if parent.stage == "finetune" else "pruned"}
     with step("load and merge"):
         tokenizer = common.tokenizer_of(source)
         if parent.stage == "finetune":
@@ -90,10 +90,8 @@ def artifacts(folder: Path) -> dict[str, Path]:
 
 def export_gate(model: PreTrainedModel, path: Path) -> parity.Parity:
     """Compare PyTorch with ONNX Runtime on shapes that the exporter did not see, with padding."""
-    longest = architectures.longest_input(model)
+    longest = architectures.longest_input(model.config)
     shapes = [(batch, min(length, longest)) for batch, length in UNSEEN_SHAPES]
-    with session.open_session(path) as live:
-        batches = random_batches(
-            shapes, model.config.vocab_size, live.inputs, pad_token=model.config.pad_token_id or 0
-        )
+    with session.Session(path) as live:
+        batches = random_batches(shapes, model.config.vocab_size, live.inputs, pad_token=model.config.pad_token_id or 0)
         return parity.passed(parity.EXPORT, common.logits_of(model, batches), map(live.forward, batches))

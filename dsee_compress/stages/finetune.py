@@ -29,7 +29,7 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
     with step("read the data"):
         task = classification.describe(resolved["data"], config.text, config.label, config.max_length)
         model, tokenizer = pretrained.load(location, task.labels, config.seed)
-        longest = architectures.longest_input(model)
+        longest = architectures.longest_input(model.config)
         if config.max_length > longest:
             raise UserError(f"max_length {config.max_length} is more than the {longest} tokens that the model reads")
         rows = classification.encode(task, "train", tokenizer)

@@ -51,14 +51,20 @@ def encode(task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dat
             if bad != "":
                 raise UserError(f"{where}: column {column!r} has {bad!r} where a text should be")
         encoded = tokenizer(*texts, truncation=True, max_length=task.max_length)
-        names = [declared[value] if declared and value in range(len(declared)) else str(value) for value in batch[target]]
+        names = [
+            declared[value] if declared and value in range(len(declared)) else str(value) for value in batch[target]
+        ]
         unknown = next((name for name in names if name not in index), None)
         if unknown is not None:
             raise UserError(f"{where} has the label {unknown!r}, which is not in the train split")
         return {**encoded, "labels": [index[name] for name in names]}
 
     return rows.map(
-        encode_rows, batched=True, remove_columns=rows.column_names, keep_in_memory=True, load_from_cache_file=False
+        encode_rows,
+        batched=True,
+        remove_columns=rows.column_names,
+        keep_in_memory=True,
+        load_from_cache_file=False,
     )
 
 

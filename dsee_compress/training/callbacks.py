@@ -15,9 +15,7 @@ _WHOLE = "whole"
 class CheckpointMarker(TrainerCallback):
     """Marks a checkpoint once all of it is written, so that a killed save is never resumed from."""
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Called by the Trainer after it has written everything."""
         (Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}" / _WHOLE).touch()
 

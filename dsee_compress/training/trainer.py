@@ -75,7 +75,7 @@ def train(
     trainer.add_callback(RichProgress(label))
     started = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints))
-    model.to("cpu").eval()  # type: ignore[arg-type]
+    model.to("cpu").eval()
     return {
         "seconds": time.perf_counter() - started,
         "steps": result.global_step,

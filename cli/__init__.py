@@ -1,0 +1,1 @@
+"""The command `dsee-compress`: one file a command; parses and prints, decides nothing."""

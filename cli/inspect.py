@@ -1,0 +1,41 @@
+"""dsee-compress inspect."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dsee_compress import checkpoint
+
+from .printing import facts, listing
+
+
+def inspect(folder: Annotated[Path, typer.Argument(help="Any stage's output.")]) -> None:
+    """Show what is in a stage folder: structure by layer, sizes, lineage, metrics."""
+    manifest = checkpoint.read(folder)
+    parent = checkpoint.parent_of(folder, manifest)
+    facts(
+        str(folder),
+        {
+            "stage": manifest.stage,
+            "model": f"{manifest.base} ({manifest.architecture})",
+            "task": f"{manifest.task.name}, {len(manifest.task.labels)} labels, data {manifest.task.data}",
+            "made from": parent or ("gone or changed" if manifest.parent else "the pretrained model"),
+            "fingerprint": checkpoint.fingerprint(folder),
+            "seed": manifest.seed,
+        },
+    )
+    counts = zip(manifest.structure.head_counts, manifest.structure.neuron_counts, strict=True)
+    rows = [[f"layer {index}", str(heads), str(neurons)] for index, (heads, neurons) in enumerate(counts)]
+    listing("structure", ["", "heads", "neurons"], rows)
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    listing("files", ["", "MB"], [[path.name, f"{path.stat().st_size / 1e6:.2f}"] for path in files])
+    facts("config", manifest.config)
+    facts("metrics", _flat(manifest.metrics))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

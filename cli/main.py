@@ -1,0 +1,86 @@
+"""The entry point: registers the commands and turns what goes wrong into one sentence and an exit code.
+
+0: done. 1: a crash of our own. 2: a mistake in what was asked for. 3: a gate did not hold. 130, 143: stopped.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from dsee_compress.errors import GateError, UserError
+
+from . import benchmark, export, finetune, inspect, prune, report, run, validate
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+) -> None:
+    """Fine-tune, prune and export transformers: smaller, faster ONNX models, proven equal and measured."""
+
+
+for command in (
+    finetune.finetune,
+    prune.prune,
+    export.export,
+    validate.validate,
+    benchmark.benchmark,
+    report.report,
+    run.run,
+    inspect.inspect,
+):
+    app.command(no_args_is_help=True)(command)
+
+
+def main() -> None:
+    """Run `dsee-compress` with the shell's arguments."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    signal.signal(signal.SIGTERM, _terminate)
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    sys.exit(_run(arguments, debug))
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    try:
+        result = app(arguments, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except (UserError, GateError) as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 3
+    except (KeyboardInterrupt, typer.Abort, _Terminated) as stop:
+        print("stopped; run the same command again to go on from the last whole checkpoint", file=sys.stderr)
+        return 143 if isinstance(stop, _Terminated) else 130
+    except typer.Exit as end:
+        return end.exit_code
+    except Exception as error:
+        if hasattr(error, "format_message"):  # the parser's own: an unknown option, a missing argument
+            print(f"error: {error.format_message()}; see dsee-compress --help", file=sys.stderr)
+            return 2
+        if debug:
+            traceback.print_exc()
+        kind = type(error).__name__
+        print(f"internal error ({kind}): {error}; run again with --debug and report it", file=sys.stderr)
+        return 1
+
+
+class _Terminated(BaseException):
+    """SIGTERM, raised where the program stands, so that it cleans up as for Ctrl-C."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+if __name__ == "__main__":
+    main()

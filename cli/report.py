@@ -1,0 +1,17 @@
+"""dsee-compress report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import dsee_compress
+
+from .printing import wrote
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or a measured output of export.")],
+) -> None:
+    """Write report.json, report.md and one self-contained report.html."""
+    wrote(dsee_compress.report(run))

@@ -1,0 +1,42 @@
+"""dsee-compress run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Output, Overwrite
+from .printing import listing, out, wrote
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="YAML file with the options of every stage.")],
+    output: Output,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="stage.option=value, over the recipe; may be repeated.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, start nothing.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Run every stage of a recipe that is not up to date, and write the report."""
+    from dsee_compress.stages import run as stage
+
+    config = stage.read_recipe(recipe, settings or [])
+    if dry_run:
+        stage.check(config)
+        rows = [
+            [
+                planned.name,
+                planned.purpose,
+                str(planned.output),
+                "is there" if planned.output.exists() else "to do",
+            ]
+            for planned in stage.plan(config, output)
+        ]
+        listing("plan", ["stage", "", "writes", ""], rows)
+        return
+    folder = stage.run(config, output, overwrite)
+    from rich.markdown import Markdown
+
+    out.print(Markdown((folder / "report.md").read_text()))
+    wrote(folder)

@@ -1,0 +1,51 @@
+"""report.json to Markdown and to one HTML file."""
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+
+def headline(report: dict[str, Any]) -> dict[str, Any]:
+    """What the report says first: the smallest and fastest artifact against the dense fp32 baseline."""
+    baseline = report["latency"][0]
+    best = max(report["latency"], key=lambda row: row["speedup"]["value"])
+    dense = report["accuracy"]["dense_finetuned"]["value"]
+    name = "onnx_" + best["artifact"].rpartition("_")[2]
+    accuracy = report["accuracy"].get(name, report["accuracy"]["dense_finetuned"])["value"]
+    return {
+        "artifact": best["artifact"],
+        "speedup": best["speedup"],
+        "accuracy": accuracy,
+        "accuracy_change": accuracy - dense,
+        "times_smaller": baseline["size_mb"] / best["size_mb"],
+        "baseline": baseline["artifact"],
+    }
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    return _environment().get_template("report.md.jinja").render(report=report, headline=headline(report))
+
+
+def html(report: dict[str, Any], figures: dict[str, str]) -> str:
+    """The report as one HTML file that needs no network; `figures` are inline SVG."""
+    template = _environment(autoescape=True).get_template("report.html.jinja")
+    return template.render(report=report, headline=headline(report), figures=figures)
+
+
+def _environment(autoescape: bool = False) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("dsee_compress", "reporting"),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda value, digits=1: f"{value * 100:.{digits}f} %"
+    environment.filters["points"] = lambda value: f"{value * 100:+.1f}"
+    environment.filters["times"] = lambda value: f"{value:.2f}×"
+    environment.filters["count"] = lambda value: f"{value:,}"
+    environment.filters["ms"] = lambda value: f"{value:.2f}"
+    environment.filters["mb"] = lambda value: f"{value:.1f}"
+    environment.filters["tiny"] = lambda value: f"{value:.1e}"
+    return environment

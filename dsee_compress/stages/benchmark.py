@@ -1,0 +1,76 @@
+"""Latency, memory and size of an export folder's artifacts, against a baseline's, in one run."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from .. import architectures, checkpoint
+from ..checkpoint import Manifest
+from ..configs import BenchmarkConfig
+from ..errors import UserError
+from ..evaluation import environment, latency, session
+from ..progress import step
+from . import common
+from .export import artifacts
+
+RESULT = "benchmark.json"
+
+
+def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) -> Path:
+    """Measure every artifact in `folder`, and in the baseline; write `benchmark.json` into `folder`.
+
+    Speed-ups are over the baseline's fp32 artifact, or over the folder's own first one without a baseline.
+    """
+    session.runtime()
+    named = name_artifacts(folder, checkpoint.read(folder, "export"))
+    baseline = None
+    resolved = common.resolve_paths(config, "baseline")
+    if config.baseline is not None:
+        base = Path(config.baseline)
+        theirs = name_artifacts(base, checkpoint.read(base, "export"))
+        baseline = checkpoint.fingerprint(base)
+        named = theirs | {name: path for name, path in named.items() if path not in theirs.values()}
+    key = {"config": resolved, "folder": checkpoint.fingerprint(folder), "baseline": baseline}
+    if not overwrite and checkpoint.has_result(folder / RESULT, key):
+        return folder
+
+    model = AutoConfig.from_pretrained(folder)
+    longest = architectures.longest_input(model)
+    if config.sequence_length > longest:
+        raise UserError(
+            f"sequence_length {config.sequence_length} is more than the {longest} tokens that the model reads"
+        )
+    setting = latency.Setting(
+        batch=config.batch,
+        sequence_length=config.sequence_length,
+        threads=config.threads or environment.physical_cores(),
+        provider=config.provider,
+        samples=config.samples,
+        rounds=config.rounds,
+        warmup=config.warmup,
+        seed=config.seed,
+    )
+    with step(f"time {', '.join(named)}"):
+        samples = latency.measure(named, model.vocab_size, setting)
+    reference = next(iter(named))
+    with step("measure memory and size"):
+        rows: list[dict[str, Any]] = [
+            latency.row(name, path, samples[name], samples[reference], model.vocab_size, setting)
+            for name, path in named.items()
+        ]
+    result = {
+        "key": key,
+        "reference": reference,
+        "turns": "blocks that alternate, one session alive at a time",
+        "latency": rows,
+        "environment": environment.describe() | {"provider": config.provider, "threads": setting.threads},
+    }
+    checkpoint.write_json(folder / RESULT, result)
+    return folder
+
+
+def name_artifacts(folder: Path, manifest: Manifest) -> dict[str, Path]:
+    """The ONNX files of a folder as dense_fp32, pruned_int8 and so on."""
+    kind = manifest.metrics["kind"]
+    return {f"{kind}_{precision}": path for precision, path in artifacts(folder).items()}

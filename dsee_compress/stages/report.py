@@ -1,0 +1,118 @@
+"""Results of a run → report.json, report.md and one self-contained report.html."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .. import checkpoint
+from ..checkpoint import Manifest
+from ..errors import UserError
+from ..evaluation import flops
+from ..progress import step
+from ..reporting import figures, render
+from . import benchmark, validate
+
+SCHEMA = 1
+NAMES = ("report.json", "report.md", "report.html")
+
+
+def report(run: Path) -> Path:
+    """Write the report of `run` into it: a run's folder, or a validated and benchmarked export folder."""
+    folder = run if (run / checkpoint.MANIFEST).is_file() else run / "export"
+    manifest = checkpoint.read(folder, "export")
+    chain = {described.stage: (path, described) for path, described in validate.lineage(folder, manifest)}
+    missing = [stage for stage in ("finetune", "prune") if stage not in chain]
+    if missing:
+        raise UserError(f"{folder} cannot be reported on: the {' and '.join(missing)} folder it came from is gone")
+    validation = _result(folder, validate.RESULT, "validate")
+    measured = _result(folder, benchmark.RESULT, "benchmark")
+    with step("write the report"):
+        content = compose(chain, validation, measured)
+        checkpoint.write_json(run / "report.json", content)
+        charts = figures.draw(content)
+        checkpoint.write_text(run / "report.md", render.markdown(content))
+        checkpoint.write_text(run / "report.html", render.html(content, charts))
+    return run
+
+
+def compose(
+    chain: dict[Any, tuple[Path, Manifest]], validation: dict[str, Any], measured: dict[str, Any]
+) -> dict[str, Any]:
+    """The content of report.json (DESIGN section 9)."""
+    tuned_folder, tuned = chain["finetune"]
+    pruned_folder, pruned = chain["prune"]
+    exported = chain["export"][1]
+    length = measured["latency"][0]["sequence_length"]
+    costs = [
+        flops.count(folder, described.structure.head_counts, described.structure.neuron_counts, length)
+        for folder, described in ((tuned_folder, tuned), (pruned_folder, pruned))
+    ]
+    dense_parameters = tuned.metrics["base_parameters"] + tuned.metrics["task_head_parameters"]
+    return {
+        "schema": SCHEMA,
+        "task": {
+            "name": Path(tuned.task.data).name,
+            "metric": validation["metric"],
+            "split": validation["split"],
+            "labels": len(tuned.task.labels),
+            "validation_examples": validation["examples"],
+        },
+        "model": {"base": tuned.base, "architecture": tuned.architecture},
+        "training": {
+            **{
+                name: tuned.metrics[name]
+                for name in ("trainable_parameters", "trainable_fraction", "task_head_parameters")
+            },
+            "seconds": tuned.metrics["training"]["seconds"],
+            "retune_seconds": pruned.metrics["training"].get("seconds", 0.0),
+            "device": tuned.metrics["training"]["device"],
+            "seed": tuned.seed,
+        },
+        "structure": {
+            "heads": pruned.structure.head_counts,
+            "neurons": pruned.structure.neuron_counts,
+            "weight_sparsity": pruned.metrics["weight_sparsity"],
+            "dense_heads": tuned.structure.head_counts,
+            "dense_neurons": tuned.structure.neuron_counts,
+            "kept_heads": pruned.structure.heads,
+        },
+        "cost": {
+            "parameters": {"dense": dense_parameters, "final": pruned.metrics["parameters"]},
+            "flops": {
+                "dense": costs[0],
+                "final": costs[1],
+                "saved": 1 - costs[1] / costs[0],
+                "sequence_length": length,
+            },
+        },
+        "parity": {
+            "merge_max_abs": pruned.metrics["merge_max_abs"],
+            "removal_max_abs": pruned.metrics["removal_max_abs"],
+            "export_max_abs": max(exported.metrics["export_max_abs"], validation["parity"]["export_max_abs"]),
+            "label_agreement": min(
+                pruned.metrics["label_agreement"],
+                exported.metrics["label_agreement"],
+                validation["parity"]["label_agreement"],
+            ),
+        },
+        "accuracy": validation["accuracy"],
+        "gates": validation["gates"],
+        "latency": measured["latency"],
+        "latency_reference": measured["reference"],
+        "latency_turns": measured["turns"],
+        "environment": measured["environment"],
+        "pipeline": [
+            {"stage": name, "config": described.config, "metrics": described.metrics}
+            for name, (_, described) in chain.items()
+        ],
+    }
+
+
+def _result(folder: Path, name: str, command: str) -> dict[str, Any]:
+    path = folder / name
+    if not path.is_file():
+        raise UserError(f"{folder} has no {name}; run dsee-compress {command} {folder} first")
+    content: dict[str, Any] = json.loads(path.read_text())
+    if content["key"]["folder"] != checkpoint.fingerprint(folder):
+        raise UserError(f"{path} is of an earlier content of its folder; run dsee-compress {command} {folder} again")
+    return content

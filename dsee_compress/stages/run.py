@@ -1,0 +1,135 @@
+"""A recipe → every stage in order, and the report."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .. import checkpoint
+from ..configs import ExportConfig, RunConfig
+from ..errors import UserError
+
+SECTIONS = ("finetune", "prune", "export", "validate", "benchmark")
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One stage of a run: where it writes, what it is for, and how to start it."""
+
+    name: str
+    output: Path
+    purpose: str
+    start: Callable[[], Path]
+
+
+def read_recipe(path: Path, settings: list[str]) -> RunConfig:
+    """Read a YAML recipe and apply `section.option=value` settings.
+
+    Paths of `model` and `data` that exist beside the recipe are meant; others are as in a shell. Raises UserError
+    for a file that is missing or no YAML, an unknown key (with the nearest known one) or a wrong value.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no recipe {path}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"recipe {path} must map stages ({', '.join(SECTIONS)}) to their options")
+    for setting in settings:
+        _apply(content, setting)
+    finetune = content.get("finetune")
+    if isinstance(finetune, dict):
+        content["finetune"] = {name: _beside(path, name, value) for name, value in finetune.items()}
+    return RunConfig.parse({name: value or {} for name, value in content.items()}, str(path))
+
+
+def plan(config: RunConfig, run: Path, overwrite: bool = False) -> list[PlannedStage]:
+    """The stages of a run in order; nothing is started."""
+    from . import benchmark, export, finetune, prune, report, validate
+
+    tuned, dense, pruned, exported = (run / name for name in ("finetune", "dense", "prune", "export"))
+    against = config.benchmark.model_copy(update={"baseline": config.benchmark.baseline or str(dense)})
+    fp32 = ExportConfig(precision=["fp32"], opset=config.export.opset)
+    return [
+        PlannedStage(
+            "finetune",
+            tuned,
+            "train the update",
+            lambda: finetune.finetune(config.finetune, tuned, overwrite),
+        ),
+        PlannedStage("export", dense, "the dense baseline", lambda: export.export(tuned, fp32, dense, overwrite)),
+        PlannedStage(
+            "prune",
+            pruned,
+            "choose S1, retune, remove",
+            lambda: prune.prune(tuned, config.prune, pruned, overwrite),
+        ),
+        PlannedStage(
+            "export",
+            exported,
+            "fuse, quantise",
+            lambda: export.export(pruned, config.export, exported, overwrite),
+        ),
+        PlannedStage(
+            "validate",
+            exported / validate.RESULT,
+            "accuracy and parity",
+            lambda: validate.validate(exported, config.validation, overwrite),
+        ),
+        PlannedStage(
+            "benchmark",
+            exported / benchmark.RESULT,
+            "latency, memory, size",
+            lambda: benchmark.benchmark(exported, against, overwrite),
+        ),
+        PlannedStage("report", run / "report.html", "Markdown and HTML", lambda: report.report(run)),
+    ]
+
+
+def check(config: RunConfig) -> None:
+    """Raise UserError for what would stop a run before its first step: the model, the data, the devices."""
+    from ..evaluation import session
+    from ..tasks import data, pretrained
+    from ..training import trainer
+
+    session.runtime()
+    location = pretrained.locate(config.finetune.model)
+    pretrained.fingerprint(location, config.finetune.model_sha256)
+    for split in {"train", "validation", config.validation.split}:
+        data.read_split(config.finetune.data, split)
+    for stage in (config.finetune, config.prune):
+        trainer.resolve_precision(stage.precision, trainer.resolve_device(stage.device))
+
+
+def run(config: RunConfig, output: Path, overwrite: bool = False) -> Path:
+    """Run every stage that is not up to date; the report is in `output`."""
+    if output.is_file():
+        raise UserError(f"{output} is a file; give a folder for the run")
+    if (output / checkpoint.MANIFEST).is_file():
+        raise UserError(f"{output} is a stage folder; give another folder for the run")
+    check(config)
+    for stage in plan(config, output, overwrite):
+        stage.start()
+    return output
+
+
+def _apply(content: dict[str, Any], setting: str) -> None:
+    key, equals, value = setting.partition("=")
+    section, dot, option = key.strip().partition(".")
+    if not (equals and dot and section and option):
+        raise UserError(f"--set {setting}: write it as stage.option=value, for example prune.heads=0.5")
+    if not isinstance(content.setdefault(section, {}), Mapping):
+        content[section] = {}
+    try:
+        content[section][option] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {setting}: {value!r} is not a value") from error
+
+
+def _beside(recipe: Path, name: str, value: Any) -> Any:
+    if name in {"model", "data"} and isinstance(value, str) and (recipe.parent / value).exists():
+        return str(recipe.parent / value)
+    return value

@@ -1,0 +1,127 @@
+"""Accuracy of a stage folder and of all that it was made from, and the gates between them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import checkpoint
+from ..adapters import model as adapters
+from ..checkpoint import Manifest
+from ..configs import ValidateConfig
+from ..errors import GateError
+from ..evaluation import accuracy, inputs, parity, session
+from ..evaluation.inputs import Batch, Logits
+from ..progress import console, step
+from ..tasks import classification, data
+from . import common
+from .export import artifacts
+
+RESULT = "validation.json"
+TORCH_NAMES = {"finetune": "dense_finetuned", "prune": "pruned"}
+
+
+def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> Path:
+    """Measure every model on the way to `folder` on the same rows; write `validation.json` into it.
+
+    Raises GateError, with the figures, if ONNX Runtime and PyTorch differ, if a precision costs more than
+    `max_drop`, or if the whole way costs more than `max_compression_drop`; nothing is written then.
+    """
+    manifest = checkpoint.read(folder, "finetune", "prune", "export")
+    if manifest.stage == "export":
+        session.runtime()
+    resolved = common.resolve_paths(config, "data")
+    task = manifest.task.model_copy(update={"data": resolved["data"] or manifest.task.data})
+    key = {"config": resolved, "folder": checkpoint.fingerprint(folder), "data": data.fingerprint(task.data)}
+    if not overwrite and checkpoint.has_result(folder / RESULT, key):
+        return folder
+    tokenizer = common.tokenizer_of(folder)
+    with step("read the data"):
+        rows = classification.encode(task, config.split, tokenizer)
+        batches = inputs.padded_batches(rows, classification.collator(tokenizer), config.batch_size)
+    logits = _logits_of_lineage(folder, manifest, batches)
+
+    labels = np.array(rows["labels"])
+    correct = {name: values.argmax(-1) == labels for name, values in logits.items()}
+    proofs = _export_proof(logits)
+    gates = _metric_gates(correct, config)
+    result = {
+        "key": key,
+        "metric": task.metric,
+        "split": config.split,
+        "examples": len(labels),
+        "accuracy": {
+            name: accuracy.accuracy_interval(flags, seed=config.seed).as_json() for name, flags in correct.items()
+        },
+        "parity": proofs,
+        "gates": gates,
+        "predictions": {name: values.argmax(-1).tolist() for name, values in logits.items()},
+    }
+    checkpoint.write_json(folder / RESULT, result)
+    return folder
+
+
+def lineage(folder: Path, manifest: Manifest) -> list[tuple[Path, Manifest]]:
+    """`folder` and what it was made from, first to last; what is no longer there is said and left out."""
+    chain = [(folder, manifest)]
+    while chain[0][1].parent is not None:
+        parent = checkpoint.parent_of(*chain[0])
+        if parent is None:
+            console.print(f"[yellow]{chain[0][0]}: its parent folder is gone or changed; measuring without it[/]")
+            break
+        chain.insert(0, (parent, checkpoint.read(parent)))
+    return chain
+
+
+def _logits_of_lineage(folder: Path, manifest: Manifest, batches: list[Batch]) -> dict[str, Logits]:
+    logits = {}
+    for source, described in lineage(folder, manifest):
+        if described.stage != "export":
+            name = TORCH_NAMES[described.stage]
+            with step(f"predict: {name}"):
+                logits[name] = accuracy.predict(parity.torch_forward(adapters.load_merged(source)), batches)
+        for precision, path in artifacts(source).items():
+            with step(f"predict: onnx_{precision}"), session.Session(path) as live:
+                logits[f"onnx_{precision}"] = accuracy.predict(live.forward, batches)
+    return logits
+
+
+def _export_proof(logits: dict[str, Logits]) -> dict[str, float]:
+    """The export gate again, on the task's own rows."""
+    reference = next((logits[name] for name in ("pruned", "dense_finetuned") if name in logits), None)
+    if reference is None or "onnx_fp32" not in logits:
+        return {}
+    proof = parity.passed(parity.EXPORT, [reference], [logits["onnx_fp32"]])
+    return {"export_max_abs": proof.max_abs, "label_agreement": proof.label_agreement}
+
+
+def _metric_gates(correct: dict[str, Any], config: ValidateConfig) -> list[dict[str, Any]]:
+    """The precision and the compression gate, as far as their models are among `correct`."""
+    full_precision = next((name for name in ("onnx_fp32", "pruned") if name in correct), None)
+    if full_precision is None:
+        return []
+    gates = []
+    for gate, reference, candidate, allowed in (
+        ("precision", full_precision, "onnx_int8", config.max_drop),
+        ("compression", "dense_finetuned", full_precision, config.max_compression_drop),
+    ):
+        if reference not in correct or candidate not in correct:
+            continue
+        change = accuracy.paired_interval(correct[candidate], correct[reference], seed=config.seed)
+        verdict = accuracy.judge(change, allowed)
+        if verdict == "failed":
+            raise GateError(
+                f"gate {gate!r} failed: {candidate} is {-change.value:.2%} less accurate than {reference} "
+                f"(95 % interval of the change {change.low:+.2%} to {change.high:+.2%}, allowed drop {allowed:.2%})"
+            )
+        gates.append(
+            {
+                "gate": gate,
+                "reference": reference,
+                "candidate": candidate,
+                "change": change.as_json(),
+                "allowed_drop": allowed,
+                "verdict": verdict,
+            }
+        )
+    return gates
