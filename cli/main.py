@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from types import FrameType
 from typing import Annotated
 
@@ -43,8 +44,11 @@ def main() -> None:
     """Run `dsee-compress` with the shell's arguments."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     debug = "--debug" in sys.argv
+    if not debug:
+        warnings.simplefilter("ignore")
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     sys.exit(_run(arguments, debug))
 
@@ -58,9 +62,9 @@ def _run(arguments: list[str], debug: bool) -> int:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 3
-    except (KeyboardInterrupt, typer.Abort, _Terminated) as stop:
+    except _Stopped as stop:
         print("stopped; run the same command again to go on from the last whole checkpoint", file=sys.stderr)
-        return 143 if isinstance(stop, _Terminated) else 130
+        return 128 + stop.signal
     except typer.Exit as end:
         return end.exit_code
     except Exception as error:
@@ -74,12 +78,15 @@ def _run(arguments: list[str], debug: bool) -> int:
         return 1
 
 
-class _Terminated(BaseException):
-    """SIGTERM, raised where the program stands, so that it cleans up as for Ctrl-C."""
+class _Stopped(BaseException):
+    """Ctrl-C or SIGTERM, raised where the program stands, so that it cleans up on its way out."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = number
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _Stopped(number)
 
 
 if __name__ == "__main__":

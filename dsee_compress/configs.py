@@ -104,7 +104,6 @@ class PruneConfig(_TrainingConfig):
         description="Remove the same share in every layer, or the lowest scores of the whole model.",
     )
     retune_epochs: int = Field(2, ge=0, description="Passes over the training data under the mask.")
-    learning_rate: float = Field(5e-4, gt=0, description="Peak learning rate of AdamW; linear decay.")
 
     @model_validator(mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softshrink
 
 
 def grebsmo(
@@ -10,20 +11,21 @@ def grebsmo(
     """Greedy bilateral smoothing: weight ≈ left @ right + sparse (Zhou & Tao, AISTATS 2013).
 
     Alternates between the two low-rank factors, each the least-squares answer to the other, and the
-    soft-thresholded rest. The rank grows greedily by `step`, along a sketch of the rest's row space.
+    soft-thresholded rest. The rank grows greedily from 0 by `step`, along a sketch of the rest's row space, so
+    that large single entries are in the sparse part before a factor can fit them.
 
     weight: (d_out, d_in). rank: of the low-rank part, cut to min(d_out, d_in). threshold: the soft threshold,
-    in standard deviations of the weight. sweeps: alternations at each rank.
+    in standard deviations of the weight (estimated by its median magnitude). sweeps: alternations at each rank.
     Returns left (d_out, rank), with orthonormal columns, right (rank, d_in) and sparse (d_out, d_in), float32.
     """
     target = weight.detach().float()
     rank = min(rank, *target.shape)
-    cut = threshold * target.std(correction=0)
+    cut = float(threshold * 1.4826 * target.abs().median())
     generator = torch.Generator(device="cpu").manual_seed(seed)
     left = target.new_zeros(target.shape[0], 0)
     right = target.new_zeros(0, target.shape[1])
-    sparse = torch.zeros_like(target)
     rest = target
+    sparse = softshrink(rest, cut)
     while right.shape[0] < rank:
         grown = min(step, rank - right.shape[0])
         sketch = torch.randn(grown, target.shape[0], generator=generator).to(target.device)
@@ -33,7 +35,7 @@ def grebsmo(
             left = torch.linalg.qr(smooth @ right.T).Q
             right = left.T @ smooth
             rest = target - left @ right
-            sparse = torch.nn.functional.softshrink(rest, float(cut))
+            sparse = softshrink(rest, cut)
     return left, right, sparse
 
 

@@ -56,13 +56,14 @@ class DseeLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., d_in). Returns (..., d_out)."""
-        weight, bias = self.weight, self.bias
-        if torch.is_autocast_enabled(x.device.type):
-            dtype = torch.get_autocast_dtype(x.device.type)
-            x, bias = x.to(dtype), None if bias is None else bias.to(dtype)
-        return _Forward.apply(
-            x, weight, bias, self.up, self.down, self.values, self.rows, self.columns, self.mask, self.scale
-        )
+        bias, kind = self.bias, x.device.type
+        if torch.is_autocast_enabled(kind):
+            x = x.to(torch.get_autocast_dtype(kind))
+            bias = None if bias is None else bias.to(x.dtype)
+        with torch.autocast(kind, enabled=False):  # the effective weight is formed in fp32, then rounded once
+            return _Forward.apply(
+                x, self.weight, bias, self.up, self.down, self.values, self.rows, self.columns, self.mask, self.scale
+            )
 
     def merged(self) -> nn.Linear:
         """A plain Linear with the effective weight. Raises ValueError if that is not finite."""
@@ -126,7 +127,7 @@ class _Forward(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             effective = _effective(weight, _update(up, down, values, rows, columns, scale), mask)
             grad_x = grad @ effective.to(grad.dtype)
-        flat_x, flat_grad = x.flatten(0, -2), grad.flatten(0, -2)
+        flat_x, flat_grad = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
         if mask is not None and 1 not in mask.shape:
             # Single weights are masked: the gradient of W + update is needed to mask it.
             full = (flat_grad.T @ flat_x).to(up.dtype) * mask

@@ -31,6 +31,14 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(folder)
 
 
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save the tokenizer without the padding and truncation of its last call, so that equal runs give equal files."""
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.no_padding()
+        tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.save_pretrained(folder)
+
+
 def gate_batches(rows: Any, collator: Collator) -> list[Batch]:
     """The first rows of a split as padded batches, for the gates between PyTorch models."""
     return inputs.padded_batches(rows.select(range(min(GATE_ROWS, len(rows)))), collator, 16)

@@ -11,7 +11,7 @@ from ..checkpoint import Manifest
 from ..configs import ExportConfig
 from ..evaluation import environment, parity, session
 from ..evaluation.inputs import random_batches
-from ..export import fusion, graph, quantization
+from ..exporting import fusion, graph, quantization
 from ..progress import step
 from ..tasks import classification
 from . import common
@@ -65,7 +65,7 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
         if "fp32" not in config.precision:
             fp32.unlink()
         model.config.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        common.save_tokenizer(tokenizer, folder)
         manifest = Manifest(
             stage="export",
             config=resolved,

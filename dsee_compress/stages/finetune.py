@@ -46,7 +46,7 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
         training = trainer.train(model, rows, collator, config, config.epochs, state, "fine-tune")
         with step("validate and save"):
             adapters.save(model, folder)
-            tokenizer.save_pretrained(folder)
+            common.save_tokenizer(tokenizer, folder)
             accuracy = common.validation_accuracy(model, validation, collator, config.batch_size)
             manifest = Manifest(
                 stage="finetune",

@@ -50,7 +50,7 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
             removal = common.pass_gate(parity.REMOVAL, merged, model, batches)
             accuracy = common.validation_accuracy(model, validation, collator, config.batch_size)
             save_plain(model, folder)
-            tokenizer.save_pretrained(folder)
+            common.save_tokenizer(tokenizer, folder)
             metrics = {
                 "merge_max_abs": merge.max_abs,
                 "removal_max_abs": removal.max_abs,

@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from dsee_compress import architectures
+from dsee_compress.adapters import model as adapters
+from dsee_compress.configs import FinetuneConfig
+from dsee_compress.errors import GateError
+
+from ..fixtures import models
+
+EVERY_ROLE = ["query", "key", "value", "attention_output", "ffn_in", "ffn_out"]
+
+
+def randomised(family: str, targets=("query", "value"), seed: int = 0):
+    """A small model with updates that are not zero."""
+    model = models.build(family, seed=seed)
+    adapters.insert(model, FinetuneConfig(model="x", data="x", rank=3, sparse=6, targets=list(targets)))
+    torch.manual_seed(seed + 1)
+    for layer in adapters.updates(model).values():
+        torch.nn.init.normal_(layer.up, std=0.1)
+        torch.nn.init.normal_(layer.values, std=0.1)
+    return model
+
+
+def random_ids(family: str, shape=(3, 11)) -> torch.Tensor:
+    return torch.randint(5, 200, shape, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("targets", [["query", "value"], ["ffn_out"], EVERY_ROLE])
+def test_insert_trains_updates_and_head_and_nothing_else(family, targets):
+    model = models.build(family)
+    before = model(random_ids(family)).logits
+    adapters.insert(model, FinetuneConfig(model="x", data="x", rank=2, sparse=4, targets=targets))
+    assert torch.equal(model(random_ids(family)).logits, before)
+    assert {role for _, role in adapters.updates(model)} == set(targets)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    head = set(adapters.task_head(model))
+    assert head and head <= trained
+    assert all(name.rpartition(".")[2] in {"up", "down", "values"} for name in trained - head)
+    counted = adapters.count(model)
+    assert counted["trainable_parameters"] + counted["task_head_parameters"] == sum(
+        parameter.numel() for parameter in model.parameters() if parameter.requires_grad
+    )
+    body = {name: p for name, p in models.build(family).named_parameters() if name not in head}
+    assert counted["base_parameters"] == sum(parameter.numel() for parameter in body.values())
+
+
+def test_a_training_step_moves_the_update_and_leaves_the_base(family):
+    model = randomised(family)
+    frozen = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
+    moved = {n: p.clone() for n, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model(random_ids(family), labels=torch.tensor([0, 1, 1])).loss.backward()
+    optimizer.step()
+    now = dict(model.named_parameters())
+    assert all(torch.equal(now[name], before) for name, before in frozen.items())
+    assert not any(torch.equal(now[name], before) for name, before in moved.items())
+
+
+def test_merge_gives_plain_linears_with_the_same_logits(family):
+    model = randomised(family, EVERY_ROLE)
+    before = model(random_ids(family)).logits
+    adapters.merge(model)
+    assert not adapters.updates(model)
+    assert type(architectures.layers(model)[0].linear("query")) is torch.nn.Linear
+    torch.testing.assert_close(model(random_ids(family)).logits, before, atol=1e-5, rtol=0)
+
+
+def test_merge_of_a_diverged_update_is_stopped_with_its_place(family):
+    model = randomised(family)
+    with torch.no_grad():
+        adapters.updates(model)[(1, "value")].up.fill_(float("nan"))
+    with pytest.raises(GateError, match="not finite in value"):
+        adapters.merge(model)
+
+
+def test_equal_supports_of_rows_and_columns_are_not_one_tensor():
+    """Loading copies into both buffers; were they one, the columns would overwrite the rows."""
+    from dsee_compress.adapters.layer import DseeLinear
+
+    place = torch.zeros(4, dtype=torch.int64)
+    layer = DseeLinear(torch.nn.Linear(5, 5), 1, 1.0, place, place, torch.Generator())
+    layer.rows.copy_(torch.arange(4))
+    assert not layer.columns.any()

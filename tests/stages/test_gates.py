@@ -1,0 +1,146 @@
+"""Each gate of DESIGN section 7, made to fail: the stage stops with the figure and leaves nothing behind."""
+
+import pytest
+import torch
+
+import dsee_compress
+from dsee_compress import checkpoint
+from dsee_compress.adapters.layer import DseeLinear
+from dsee_compress.errors import GateError
+from dsee_compress.evaluation import parity
+from dsee_compress.exporting import fusion, graph, quantization
+from dsee_compress.pruning import surgery
+
+NO_RETUNE = {"retune_epochs": 0}
+
+
+def left_nothing(output) -> bool:
+    return [path.name for path in output.parent.iterdir() if output.name in path.name] == []
+
+
+def test_merge_that_forgets_the_scale_of_s2_is_caught(bert_tuned, tmp_path, monkeypatch):
+    def merged_without_scale(self):
+        linear = torch.nn.Linear(self.weight.shape[1], self.weight.shape[0])
+        update = self.scale * (self.up @ self.down)
+        update = update.index_put((self.rows, self.columns), self.values, accumulate=True)
+        weight = (self.weight + update) * (1 if self.mask is None else self.mask)
+        linear.weight, linear.bias = torch.nn.Parameter(weight.detach()), self.bias
+        return linear
+
+    monkeypatch.setattr(DseeLinear, "merged", merged_without_scale)
+    with pytest.raises(GateError, match=r"gate 'merge' failed: .* adapter model and merged model differ by up to"):
+        dsee_compress.prune(bert_tuned, output=tmp_path / "prune", **NO_RETUNE)
+    assert left_nothing(tmp_path / "prune")
+    with pytest.raises(GateError, match="gate 'merge' failed"):
+        dsee_compress.export(bert_tuned, output=tmp_path / "dense")
+    assert left_nothing(tmp_path / "dense")
+
+
+def test_removal_that_takes_another_head_from_key_is_caught(bert_tuned, tmp_path, monkeypatch):
+    cut = surgery._cut
+    calls = []
+
+    def cut_key_elsewhere(linear, kept, axis):
+        calls.append(linear)
+        return cut(linear, (kept + 8) % linear.weight.shape[0] if len(calls) == 2 else kept, axis)
+
+    monkeypatch.setattr(surgery, "_cut", cut_key_elsewhere)
+    with pytest.raises(GateError, match=r"gate 'removal' failed: .* masked model and physically smaller model"):
+        dsee_compress.prune(bert_tuned, output=tmp_path / "prune", heads=0.5, **NO_RETUNE)
+    assert left_nothing(tmp_path / "prune")
+
+
+@pytest.mark.parametrize("stage", ["finetune", "prune"])
+def test_a_save_that_loses_a_bit_is_caught(bert, bert_tuned, data, tmp_path, monkeypatch, stage):
+    save = checkpoint.save_tensors
+
+    def save_rounded(tensors, path):
+        last = next(name for name in reversed(tensors) if tensors[name].is_floating_point())
+        save({**tensors, last: tensors[last].to(torch.bfloat16).float()}, path)
+
+    monkeypatch.setattr(checkpoint, "save_tensors", save_rounded)
+    with pytest.raises(GateError, match=r"gate 'reload' failed: .* before saving and after loading .* \(limit 0\)"):
+        if stage == "finetune":
+            dsee_compress.finetune(model=str(bert), data=str(data), output=tmp_path / stage, epochs=1)
+        else:
+            dsee_compress.prune(bert_tuned, output=tmp_path / stage, **NO_RETUNE)
+    assert not (tmp_path / stage).exists()
+
+
+def test_a_graph_with_one_wrong_bias_is_caught(pruned, tmp_path, monkeypatch):
+    fuse = fusion.fuse
+
+    def fuse_and_shift(source, target, architecture):
+        import onnx
+
+        fuse(source, target, architecture)
+        model = onnx.load(str(target))
+        bias = next(
+            tensor
+            for tensor in model.graph.initializer
+            if tensor.name.startswith("classifier") and len(tensor.dims) == 1
+        )
+        shifted = onnx.numpy_helper.to_array(bias) + 0.01
+        bias.CopyFrom(onnx.numpy_helper.from_array(shifted.astype("float32"), bias.name))
+        onnx.save(model, str(target))
+
+    monkeypatch.setattr(fusion, "fuse", fuse_and_shift)
+    with pytest.raises(GateError, match=r"gate 'export' failed: .* PyTorch and ONNX Runtime fp32 differ by up to 0.0"):
+        dsee_compress.export(pruned, output=tmp_path / "export")
+    assert left_nothing(tmp_path / "export")
+
+
+def test_a_graph_that_stays_unfused_is_caught(pruned, tmp_path, monkeypatch):
+    import shutil
+
+    monkeypatch.setattr(fusion, "fuse", lambda source, target, architecture: shutil.copy(source, target))
+    with pytest.raises(
+        GateError, match=r"gate 'fusion' failed: model.onnx has 0 attention and 0 GELU nodes for 3 layers"
+    ):
+        dsee_compress.export(pruned, output=tmp_path / "export")
+    assert left_nothing(tmp_path / "export")
+
+
+def test_int8_that_ruins_the_metric_is_caught(bert_tuned, tmp_path, monkeypatch):
+    quantize = quantization.dynamic_int8
+
+    def quantize_wrong_weights(source, target, *, reduce_range):
+        import onnx
+
+        model = onnx.load(str(source))
+        for tensor in model.graph.initializer:
+            if "classifier" in tensor.name:
+                flipped = -onnx.numpy_helper.to_array(tensor)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(flipped, tensor.name))
+        onnx.save(model, str(source) + ".flipped")
+        quantize(source.with_name(source.name + ".flipped"), target, reduce_range=reduce_range)
+
+    monkeypatch.setattr(quantization, "dynamic_int8", quantize_wrong_weights)
+    folder = dsee_compress.export(bert_tuned, output=tmp_path / "export")
+    with pytest.raises(GateError, match=r"gate 'precision' failed: onnx_int8 is [\d.]+% less accurate than onnx_fp32"):
+        dsee_compress.validate(folder)
+    assert not (folder / "validation.json").exists()
+
+
+def test_pruning_that_costs_too_much_is_caught(bert_tuned, tmp_path):
+    pruned = dsee_compress.prune(bert_tuned, output=tmp_path / "prune", heads=0.75, neurons=0.97, **NO_RETUNE)
+    folder = dsee_compress.export(pruned, output=tmp_path / "export")
+    with pytest.raises(GateError, match=r"gate 'compression' failed: onnx_fp32 is .* than dense_finetuned .* allowed"):
+        dsee_compress.validate(folder, max_drop=0.9)
+    assert not (folder / "validation.json").exists()
+    dsee_compress.validate(folder, max_drop=0.9, max_compression_drop=0.9)
+
+
+def test_a_difference_that_is_not_a_number_does_not_pass():
+    import numpy as np
+
+    with pytest.raises(GateError, match="differ by up to nan"):
+        parity.passed(parity.EXPORT, [np.zeros((1, 2), np.float32)], [np.full((1, 2), np.nan, np.float32)])
+
+
+def test_the_exporter_is_not_asked_for_a_shape_that_the_gate_uses():
+    from dsee_compress.stages.export import UNSEEN_SHAPES
+
+    assert len(UNSEEN_SHAPES) >= 4
+    assert graph.SEEN_SHAPE not in UNSEEN_SHAPES
+    assert not {length for _, length in UNSEEN_SHAPES} & {graph.SEEN_SHAPE[1]}

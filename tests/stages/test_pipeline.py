@@ -1,0 +1,112 @@
+"""The whole way on real small models of each family: what each stage leaves, and that it is what it says."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+import dsee_compress
+from dsee_compress import architectures, checkpoint
+
+from ..fixtures import models
+
+
+def test_finetune_learns_with_a_small_share_of_the_parameters(tuned):
+    manifest = checkpoint.read(tuned)
+    assert manifest.stage == "finetune"
+    expected = models.LAYERS * 2 * (3 * 2 * models.HEADS * models.HEAD_SIZE + 5)
+    assert manifest.metrics["trainable_parameters"] == expected
+    assert manifest.metrics["validation_accuracy"] >= 0.8
+
+
+def test_the_base_is_left_as_it_was(tuned, pretrained):
+    base = checkpoint.load_tensors(tuned / "base.safetensors")
+    before = checkpoint.load_tensors(pretrained / "model.safetensors")
+    assert base and all(torch.equal(tensor, before[name]) for name, tensor in base.items())
+
+
+def test_prune_leaves_unequal_layers_that_load_in_two_lines(pruned):
+    manifest = checkpoint.read(pruned)
+    assert sum(manifest.structure.head_counts) == models.LAYERS * models.HEADS - 4
+    assert sum(manifest.structure.neuron_counts) == models.LAYERS * models.NEURONS - 36
+    model = dsee_compress.load(pruned)
+    assert isinstance(model, PreTrainedModel)
+    assert [layer.heads for layer in architectures.layers(model)] == manifest.structure.head_counts
+    assert [layer.neurons for layer in architectures.layers(model)] == manifest.structure.neuron_counts
+    assert manifest.metrics["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert manifest.metrics["validation_accuracy"] >= 0.75
+
+
+def test_parity_holds_and_is_written_down(pruned, exported, dense):
+    metrics = checkpoint.read(pruned).metrics
+    assert metrics["merge_max_abs"] <= 1e-4
+    assert metrics["removal_max_abs"] <= 1e-4
+    for folder in (exported, dense):
+        assert checkpoint.read(folder).metrics["export_max_abs"] <= 1e-3
+
+
+def test_optimum_and_a_pipeline_run_the_export_unchanged(exported, pruned, data):
+    from optimum.onnxruntime import ORTModelForSequenceClassification
+    from transformers import AutoTokenizer, pipeline
+
+    rows = [json.loads(line) for line in (data / "validation.jsonl").read_text().splitlines()]
+    texts = [row["text"] for row in rows]
+    tokenizer = AutoTokenizer.from_pretrained(exported)
+    model = ORTModelForSequenceClassification.from_pretrained(exported)
+    theirs = [answer["label"] for answer in pipeline("text-classification", model=model, tokenizer=tokenizer)(texts)]
+    torch_model = dsee_compress.load(pruned)
+    encoded = tokenizer(texts, padding=True, return_tensors="pt")
+    ours = torch_model(**encoded).logits.argmax(-1).tolist()
+    assert theirs == [torch_model.config.id2label[label] for label in ours]
+    assert set(theirs) == {"good", "bad"}
+
+
+def test_validate_measures_the_whole_lineage(exported):
+    dsee_compress.validate(exported, max_compression_drop=0.5, max_drop=0.5, overwrite=True)
+    result = json.loads((exported / "validation.json").read_text())
+    assert list(result["accuracy"]) == ["dense_finetuned", "pruned", "onnx_fp32", "onnx_int8"]
+    for entry in result["accuracy"].values():
+        assert entry["ci95"][0] <= entry["value"] <= entry["ci95"][1]
+    assert result["accuracy"]["pruned"]["value"] == pytest.approx(
+        checkpoint.read(exported.parent / "prune").metrics["validation_accuracy"]
+    )
+    assert result["predictions"]["pruned"] == result["predictions"]["onnx_fp32"]
+    assert {gate["gate"] for gate in result["gates"]} == {"precision", "compression"}
+
+
+def test_benchmark_measures_every_artifact_against_the_baseline(exported, dense):
+    dsee_compress.benchmark(
+        exported, baseline=str(dense), samples=20, rounds=2, warmup=1, sequence_length=32, threads=1, overwrite=True
+    )
+    result = json.loads((exported / "benchmark.json").read_text())
+    assert [row["artifact"] for row in result["latency"]] == ["dense_fp32", "pruned_fp32", "pruned_int8"]
+    for row in result["latency"]:
+        samples = np.array(row["raw_ms"])
+        assert samples.shape == (2, 10)
+        assert row["p50_ms"] == pytest.approx(np.median(samples), rel=1e-3)
+        assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p95_ms"] <= row["p99_ms"]
+        assert row["peak_rss_mb"] > 10
+    sizes = [row["size_mb"] for row in result["latency"]]
+    assert sizes[0] > sizes[1]
+    assert sizes[0] == pytest.approx((dense / "model.onnx").stat().st_size / 1e6)
+
+
+@pytest.mark.parametrize("allocation", ["per-layer", "global"])
+def test_unstructured_zeros_survive_retune_merge_save_and_export(bert_tuned, tmp_path, allocation):
+    import onnx
+
+    folder = dsee_compress.prune(
+        bert_tuned, output=tmp_path / "sparse", weights=0.5, allocation=allocation, retune_epochs=1, batch_size=16
+    )
+    model = dsee_compress.load(folder)
+    weights = [linear.weight for _, _, linear in architectures.named_linears(model)]
+    zeros = sum(int((weight == 0).sum()) for weight in weights)
+    total = sum(weight.numel() for weight in weights)
+    assert zeros / total == pytest.approx(0.5, abs=1e-3)
+    assert checkpoint.read(folder).metrics["weight_sparsity"] == zeros / total
+    written = dsee_compress.export(folder, output=tmp_path / "onnx", precision="fp32")
+    graph = onnx.load(written / "model.onnx").graph
+    matrices = [onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if len(tensor.dims) == 2]
+    assert sum(int((matrix == 0).sum()) for matrix in matrices) >= zeros
