@@ -67,6 +67,7 @@ def load(location: str, labels: list[str], seed: int) -> tuple["PreTrainedModel"
         raise UserError(f"model {location!r} is neither a folder nor to be had from the hub: {message}") from error
     architectures.get(config.model_type)
     config.id2label = dict(enumerate(labels))
+    config.problem_type = "single_label_classification"
     config.label2id = {label: index for index, label in enumerate(labels)}
     if (Path(location) / "model.safetensors").is_file():
         checkpoint.check_tensors(Path(location) / "model.safetensors")

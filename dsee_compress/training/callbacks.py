@@ -1,5 +1,7 @@
 """What happens beside the training steps: a progress bar, and knowing which checkpoints are whole."""
 
+import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,23 +9,38 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from .. import checkpoint
 from ..progress import console
 
-_WHOLE = "whole"
+_WHOLE = "whole.json"
 
 
 class CheckpointMarker(TrainerCallback):
-    """Marks a checkpoint once all of it is written, so that a killed save is never resumed from."""
+    """Marks a checkpoint once all of it is written, so that a killed save is never resumed from.
+
+    The mark holds the seconds of training so far, those before an interruption included.
+    """
+
+    def __init__(self, earlier: float) -> None:
+        self._started = time.perf_counter() - earlier
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far."""
+        return time.perf_counter() - self._started
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Called by the Trainer after it has written everything."""
-        (Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}" / _WHOLE).touch()
+        folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        checkpoint.write_json(folder / _WHOLE, self.seconds)
 
 
-def last_whole_checkpoint(folder: Path) -> str | None:
-    """The latest checkpoint in `folder` that was written to its end."""
-    marked = [path.parent for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{_WHOLE}")]
-    return str(max(marked, key=lambda path: int(path.name.rpartition("-")[2]))) if marked else None
+def last_whole_checkpoint(folder: Path) -> tuple[str | None, float]:
+    """The latest checkpoint in `folder` that was written to its end, and the seconds of training until then."""
+    marks = sorted(
+        folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{_WHOLE}"), key=lambda mark: int(mark.parent.name.rpartition("-")[2])
+    )
+    return (str(marks[-1].parent), json.loads(marks[-1].read_text())) if marks else (None, 0.0)
 
 
 class RichProgress(TrainerCallback):

@@ -1,6 +1,5 @@
 """transformers' Trainer over a model of which only updates and task head are trained."""
 
-import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -45,7 +44,7 @@ def train(
     """Train the parameters that require a gradient, in place; the model comes back on the CPU in eval mode.
 
     Goes on from the last whole checkpoint in `checkpoints`. `label` names the work in the progress bar.
-    Returns seconds, steps, device, precision and the mean training loss.
+    Returns seconds, steps, device, precision and the mean loss of the last epoch.
     """
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
@@ -71,17 +70,18 @@ def train(
     )
     trainer = DseeTrainer(model, arguments, data_collator=collator, train_dataset=rows)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(CheckpointMarker())
+    whole, earlier = last_whole_checkpoint(checkpoints)
+    marker = CheckpointMarker(earlier)
+    trainer.add_callback(marker)
     trainer.add_callback(RichProgress(label))
-    started = time.perf_counter()
-    result = trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints))
+    trainer.train(resume_from_checkpoint=whole)
     model.to("cpu").eval()
     return {
-        "seconds": time.perf_counter() - started,
-        "steps": result.global_step,
+        "seconds": marker.seconds,
+        "steps": trainer.state.global_step,
         "device": device,
         "precision": precision,
-        "loss": result.training_loss,
+        "loss": next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry),
     }
 
 
