@@ -1,0 +1,94 @@
+import os
+
+import numpy as np
+import psutil
+import pytest
+from dsee_compress.errors import UserError
+from dsee_compress.evaluation import environment, latency
+from dsee_compress.evaluation.session import Session
+
+SETTING = latency.Setting(
+    batch=2, sequence_length=16, threads=2, provider="cpu", samples=12, rounds=3, warmup=1, seed=0
+)
+
+
+def test_samples_come_in_rounds_of_every_artifact(exported):
+    samples = latency.measure({"a": exported / "model.onnx", "b": exported / "model_int8.onnx"}, 200, SETTING)
+    assert {name: values.shape for name, values in samples.items()} == {"a": (3, 4), "b": (3, 4)}
+    assert all((values > 0).all() for values in samples.values())
+
+
+def test_only_one_session_is_alive_at_a_time(exported, monkeypatch):
+    """Idle sessions' threads spin on the cores that the measured one needs."""
+    alive, most = [], []
+    enter, leave = Session.__enter__, Session.__exit__
+    monkeypatch.setattr(Session, "__enter__", lambda self: (alive.append(self), most.append(len(alive)), enter(self))[2])
+    monkeypatch.setattr(Session, "__exit__", lambda self, *error: (alive.remove(self), leave(self, *error))[1])
+    latency.measure({"a": exported / "model.onnx", "b": exported / "model_int8.onnx"}, 200, SETTING)
+    assert most == [1] * 6
+
+
+def test_a_session_ends_its_threads_with_its_block(exported):
+    process = psutil.Process()
+    before = process.num_threads()
+    with Session(exported / "model.onnx", threads=4) as session:
+        during = process.num_threads()
+    assert during >= before + 3
+    assert process.num_threads() == before
+    assert session.inputs
+
+
+def test_summary_is_numpys():
+    samples = np.random.default_rng(0).gamma(9.0, size=(4, 25))
+    summary = latency.summarise(samples, batch=8)
+    flat = samples.flatten()
+    assert summary["mean_ms"] == pytest.approx(flat.mean())
+    assert summary["stdev_ms"] == pytest.approx(np.std(flat, ddof=1))
+    assert summary["p99_ms"] == pytest.approx(np.quantile(flat, 0.99))
+    assert summary["throughput"] == pytest.approx(8 / (flat.mean() / 1000))
+
+
+def test_speedup_covers_the_true_ratio_about_as_often_as_it_says():
+    generator = np.random.default_rng(1)
+    covered = 0
+    for seed in range(100):
+        slow, fast = (generator.normal(mean, 1.0, (5, 20)) for mean in (20.0, 10.0))
+        interval = latency.speedup(slow, fast, resamples=300, seed=seed)
+        covered += interval.low <= 2.0 <= interval.high
+    assert covered >= 88
+
+
+def test_drift_between_rounds_widens_the_interval_but_cancels_in_the_ratio():
+    generator = np.random.default_rng(0)
+    noise = generator.normal(0, 0.05, (2, 6, 20))
+    drift = np.linspace(1, 2, 6)[:, None]
+    interval = latency.speedup(drift * (10 + noise[0]), drift * (5 + noise[1]))
+    assert interval.value == pytest.approx(2.0, rel=0.02)
+
+
+def test_peak_memory_is_of_a_fresh_process_not_of_this_one(exported):
+    """ru_maxrss would carry this process's size over into the child."""
+    ballast = np.ones(80_000_000)  # 640 MB
+    small = latency.peak_rss_mb(exported / "model.onnx", 200, SETTING)
+    assert psutil.Process(os.getpid()).memory_info().rss / 1e6 > 640
+    assert small < 300
+    assert ballast[0]
+
+
+def test_size_counts_external_data_too(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(os.urandom(1000))
+    (tmp_path / "model.onnx_data").write_bytes(bytes(9000))
+    sizes = latency.size_mb(tmp_path / "model.onnx")
+    assert sizes["size_mb"] == pytest.approx(0.01)
+    assert 0.001 < sizes["zipped_mb"] < 0.002
+
+
+def test_a_provider_that_is_not_there_is_an_error(exported):
+    with pytest.raises(UserError, match="provider cuda was asked for, and this ONNX Runtime has only"):
+        Session(exported / "model.onnx", "cuda")
+
+
+def test_environment_names_the_machine():
+    described = environment.describe()
+    assert described["physical_cores"] >= 1 and described["cpu"]
+    assert {"torch", "transformers", "onnxruntime", "dsee-compress"} <= described["libraries"].keys()

@@ -1,0 +1,86 @@
+import pytest
+import torch
+from dsee_compress import architectures
+from dsee_compress.evaluation import parity
+from dsee_compress.evaluation.inputs import random_batches
+from dsee_compress.evaluation.session import Session
+from dsee_compress.exporting import fusion, graph, quantization
+
+from ..fixtures import models
+
+STRUCTURES = {
+    "unequal": ([3, 1, 2], [17, 40, 5]),
+    "single heads and neurons": ([1, 1, 1], [1, 1, 2]),
+    "whole": ([4, 4, 4], [40, 40, 40]),
+}
+
+
+def resized(family: str, heads: list[int], neurons: list[int]):
+    model = models.build(family)
+    torch.manual_seed(1)
+    architectures.resize(model, heads, neurons)
+    return model.eval()
+
+
+@pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES.keys())
+def test_every_layer_is_one_attention_and_one_gelu_node_with_its_own_heads(family, structure, tmp_path):
+    import onnx
+
+    model = resized(family, *structure)
+    graph.to_onnx(model, tmp_path / "plain.onnx", 18)
+    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model))
+    counted = fusion.require_fused(tmp_path / "fused.onnx", models.LAYERS)
+    assert counted.nodes < fusion.count_nodes(tmp_path / "plain.onnx").nodes / 2
+    nodes = [node for node in onnx.load(tmp_path / "fused.onnx").graph.node if node.op_type == "Attention"]
+    heads = [next(a.i for a in node.attribute if a.name == "num_heads") for node in nodes]
+    assert heads == structure[0]
+
+
+@pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES.keys())
+@pytest.mark.parametrize("opset", [17, 18, 20])
+def test_onnx_runtime_equals_pytorch_on_shapes_and_padding_that_were_not_traced(family, structure, opset, tmp_path):
+    model = resized(family, *structure)
+    graph.to_onnx(model, tmp_path / "plain.onnx", opset)
+    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model))
+    with Session(tmp_path / "fused.onnx", threads=1) as session:
+        shapes = [(1, 1), (1, 5), (2, 33), (7, 12), (3, 100)]
+        batches = random_batches(shapes, 200, session.inputs, pad_token=model.config.pad_token_id)
+        assert any((batch["attention_mask"] == 0).any() for batch in batches)
+        forward = parity.torch_forward(model.double())
+        for batch in batches:
+            difference = abs(session.forward(batch) - forward(batch)).max()
+            assert difference < 1e-4
+
+
+def test_int8_keeps_the_fused_nodes_and_stays_near(family, tmp_path):
+    import onnx
+
+    model = resized(family, [3, 1, 2], [17, 40, 5])
+    graph.to_onnx(model, tmp_path / "plain.onnx", 18)
+    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model))
+    for reduce_range in (False, True):
+        quantization.dynamic_int8(tmp_path / "fused.onnx", tmp_path / "int8.onnx", reduce_range=reduce_range)
+        kinds = [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node]
+        assert kinds.count("QAttention") == models.LAYERS and "Attention" not in kinds
+        assert fusion.require_fused(tmp_path / "int8.onnx", models.LAYERS)
+        with Session(tmp_path / "fused.onnx", threads=1) as full, Session(tmp_path / "int8.onnx", threads=1) as small:
+            batch = random_batches([(8, 20)], 200, full.inputs, pad_token=model.config.pad_token_id)[0]
+            exact, rounded = full.forward(batch), small.forward(batch)
+        assert 0 < abs(exact - rounded).max() < 0.1 * abs(exact).max() + 0.05
+
+
+def test_reduced_range_weights_use_seven_bits(tmp_path):
+    import onnx
+
+    model = resized("bert", [4, 4, 4], [40, 40, 40])
+    graph.to_onnx(model, tmp_path / "plain.onnx", 18)
+    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model))
+    for reduce_range, limit in ((True, 64), (False, 128)):
+        quantization.dynamic_int8(tmp_path / "fused.onnx", tmp_path / "int8.onnx", reduce_range=reduce_range)
+        tensors = onnx.load(tmp_path / "int8.onnx").graph.initializer
+        largest = max(
+            abs(onnx.numpy_helper.to_array(tensor).astype(int)).max()
+            for tensor in tensors
+            if tensor.data_type == onnx.TensorProto.INT8 and "MatMul" in tensor.name
+        )
+        assert limit / 2 < largest <= limit

@@ -1,0 +1,118 @@
+import json
+
+import dsee_compress
+import pytest
+import torch
+from dsee_compress import checkpoint
+from dsee_compress.errors import UserError
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    output = tmp_path / "made"
+    with pytest.raises(RuntimeError, match="half way"), checkpoint.writing(output, overwrite=False) as folder:
+        (folder / "first").write_text("x")
+        assert not output.exists()
+        raise RuntimeError("half way")
+    assert not list(tmp_path.iterdir())
+    with checkpoint.writing(output, overwrite=False) as folder:
+        (folder / "first").write_text("x")
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_overwrite_replaces_and_a_failure_keeps_what_was_there(tmp_path):
+    output = tmp_path / "made"
+    for text in ("old", "new"):
+        with checkpoint.writing(output, overwrite=True) as folder:
+            (folder / text).write_text(text)
+    assert [path.name for path in output.iterdir()] == ["new"]
+    with pytest.raises(RuntimeError), checkpoint.writing(output, overwrite=True):
+        raise RuntimeError
+    assert [path.name for path in tmp_path.rglob("*")] == ["made", "new"]
+
+
+def test_what_a_kill_between_the_two_renames_left_is_put_back(tmp_path):
+    """Killed after the old folder stepped aside and before the new one took its name: the old one is not lost."""
+    aside = tmp_path / ".made.replaced"
+    aside.mkdir()
+    (aside / "old").write_text("old")
+    with pytest.raises(RuntimeError), checkpoint.writing(tmp_path / "made", overwrite=True):
+        raise RuntimeError
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["old"]
+
+
+def test_leftovers_of_a_killed_run_are_removed(tmp_path):
+    stale = tmp_path / ".made.partial"
+    stale.mkdir()
+    (stale / "half").write_text("x")
+    with checkpoint.writing(tmp_path / "made", overwrite=False) as folder:
+        assert not list(folder.iterdir())
+    assert not stale.exists()
+
+
+def test_json_is_replaced_as_a_whole(tmp_path):
+    path = tmp_path / "result.json"
+    checkpoint.write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        checkpoint.write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_fingerprint_follows_weights_and_config_but_not_timings_or_reports(pruned, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(pruned, copy)
+    original = checkpoint.fingerprint(pruned)
+    assert checkpoint.fingerprint(copy) == original
+    manifest = json.loads((copy / "dsee.json").read_text())
+    manifest["metrics"]["training"]["seconds"] = 1e6
+    (copy / "dsee.json").write_text(json.dumps(manifest))
+    (copy / "validation.json").write_text("{}")
+    assert checkpoint.fingerprint(copy) == original
+    tensors = checkpoint.load_tensors(copy / "model.safetensors")
+    name = next(iter(tensors))
+    tensors[name].view(-1)[0] += 1e-3
+    checkpoint.save_tensors(tensors, copy / "model.safetensors")
+    assert checkpoint.fingerprint(copy) != original
+
+
+def test_loading_is_strict_about_the_described_structure(pruned, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(pruned, copy)
+    manifest = json.loads((copy / "dsee.json").read_text())
+    manifest["structure"]["neurons"][0] = manifest["structure"]["neurons"][0][:-1]
+    (copy / "dsee.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="does not fit the model that its folder describes"):
+        dsee_compress.load(copy)
+
+
+def test_reload_is_bit_equal(pruned):
+    first, second = dsee_compress.load(pruned), dsee_compress.load(pruned)
+    saved = checkpoint.load_tensors(pruned / "model.safetensors")
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, saved[name]) and torch.equal(tensor, second.state_dict()[name])
+
+
+def test_a_moved_run_still_knows_its_parents(pruned, tmp_path):
+    import shutil
+
+    run = tmp_path / "moved"
+    shutil.copytree(pruned.parent, run)
+    assert checkpoint.parent_of(run / "prune", checkpoint.read(run / "prune")) == run / "finetune"
+    (run / "finetune" / "adapter.safetensors").write_bytes(b"other")
+    assert checkpoint.parent_of(run / "prune", checkpoint.read(run / "prune")) is None
+
+
+def test_nothing_is_pickled(pruned, tuned, exported):
+    for folder in (pruned, tuned, exported):
+        assert not {path.suffix for path in folder.iterdir()} & {".bin", ".pt", ".pth", ".pkl"}
+
+
+def test_checkpoints_of_another_config_are_not_resumed_from(tmp_path):
+    state = checkpoint.resumable(tmp_path / "made", {"rank": 8})
+    (state / "checkpoint-1").mkdir()
+    assert (checkpoint.resumable(tmp_path / "made", {"rank": 8}) / "checkpoint-1").exists()
+    assert not (checkpoint.resumable(tmp_path / "made", {"rank": 4}) / "checkpoint-1").exists()

@@ -1,0 +1,104 @@
+import pytest
+import torch
+from dsee_compress.adapters import model as adapters
+from dsee_compress.configs import FinetuneConfig
+from dsee_compress.errors import UserError
+from dsee_compress.tasks import classification, pretrained
+from dsee_compress.training import callbacks, trainer
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+def prepare(folder, data, **options):
+    config = FinetuneConfig(model=str(folder), data=str(data), rank=2, sparse=3, batch_size=32, **options)
+    task = classification.describe(str(data), None, None, 64)
+    model, tokenizer = pretrained.load(str(folder), task.labels, config.seed)
+    adapters.insert(model, config)
+    return model, classification.encode(task, "train", tokenizer), classification.collator(tokenizer), config
+
+
+def weights(model):
+    return {name: tensor.clone() for name, tensor in adapters.adapter_tensors(model).items()}
+
+
+@pytest.mark.parametrize("when", ["while a checkpoint is written", "after a step of the third epoch"])
+def test_resumed_training_is_bit_equal_to_undisturbed_training(bert, data, tmp_path, monkeypatch, when):
+    model, rows, collator, config = prepare(bert, data)
+    trainer.train(model, rows, collator, config, 4, tmp_path / "whole", "")
+    undisturbed = weights(model)
+
+    model, rows, collator, config = prepare(bert, data)
+    with monkeypatch.context() as patch:
+        if when.startswith("while"):
+            patch.setattr(callbacks.CheckpointMarker, "on_save", _killer(2))
+        else:
+            patch.setattr(callbacks.RichProgress, "on_step_end", _killer(19))
+        with pytest.raises(Killed):
+            trainer.train(model, rows, collator, config, 4, tmp_path / "cut", "")
+    model, rows, collator, config = prepare(bert, data)
+    result = trainer.train(model, rows, collator, config, 4, tmp_path / "cut", "")
+    resumed = weights(model)
+    assert result["steps"] == 32
+    assert all(torch.equal(tensor, undisturbed[name]) for name, tensor in resumed.items())
+
+
+def _killer(calls: int):
+    seen = []
+
+    def on_event(self, args, state, control, **kwargs):
+        seen.append(1)
+        if len(seen) == calls:
+            raise Killed
+        if isinstance(self, callbacks.CheckpointMarker):
+            original(self, args, state, control, **kwargs)
+
+    original = callbacks.CheckpointMarker.on_save
+    return on_event
+
+
+def test_a_checkpoint_without_its_mark_is_not_resumed_from(tmp_path):
+    assert callbacks.last_whole_checkpoint(tmp_path) == (None, 0.0)
+    for step, whole in ((9, True), (20, True), (100, False)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if whole:
+            (tmp_path / f"checkpoint-{step}" / "whole.json").write_text(str(step / 10))
+    assert callbacks.last_whole_checkpoint(tmp_path) == (str(tmp_path / "checkpoint-20"), 2.0)
+
+
+def test_same_seed_same_weights_other_seed_other_weights(bert, data, tmp_path):
+    results = []
+    for index, seed in enumerate((0, 0, 1)):
+        model, rows, collator, config = prepare(bert, data, seed=seed)
+        trainer.train(model, rows, collator, config, 1, tmp_path / str(index), "")
+        results.append(weights(model))
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+    assert not torch.equal(results[0]["classifier.weight"], results[2]["classifier.weight"])
+
+
+def test_bfloat16_on_the_cpu_trains_to_about_the_same(bert, data, tmp_path):
+    accuracies = []
+    for precision in ("fp32", "bf16"):
+        model, rows, collator, config = prepare(bert, data, precision=precision, learning_rate=1e-2)
+        result = trainer.train(model, rows, collator, config, 4, tmp_path / precision, "")
+        assert result["precision"] == precision
+        accuracies.append(result["loss"])
+    assert accuracies[0] == pytest.approx(accuracies[1], rel=0.1)
+
+
+def test_checkpoints_hold_what_is_trained_and_no_more(bert, data, tmp_path):
+    from safetensors import safe_open
+
+    model, rows, collator, config = prepare(bert, data)
+    trainer.train(model, rows, collator, config, 1, tmp_path, "")
+    with safe_open(next(tmp_path.glob("checkpoint-*/model.safetensors")), "pt") as file:
+        assert set(file.keys()) == {name for name, p in model.named_parameters() if p.requires_grad}
+
+
+def test_devices_and_precisions():
+    assert trainer.resolve_device("cpu") == "cpu"
+    assert trainer.resolve_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert trainer.resolve_precision("auto", "cpu") == "fp32"
+    with pytest.raises(UserError, match="fp16 trains on CUDA only"):
+        trainer.resolve_precision("fp16", "cpu")
