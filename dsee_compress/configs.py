@@ -170,7 +170,8 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def _sentence(config: type[BaseModel], error: ValidationError, where: str) -> str:
-    first = error.errors()[0]
+    # A misspelt key often makes another one missing: it is the cause, so it is told first.
+    first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
     location = [str(part) for part in first["loc"]]
     name = ".".join(location) or "options"
     prefix = f"{where}: " if where else ""

@@ -1,8 +1,9 @@
 import json
 
-import dsee_compress
 import pytest
 import torch
+
+import dsee_compress
 from dsee_compress import checkpoint
 from dsee_compress.errors import UserError
 

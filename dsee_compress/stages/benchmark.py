@@ -11,7 +11,6 @@ from ..configs import BenchmarkConfig
 from ..errors import UserError
 from ..evaluation import environment, latency, session
 from ..progress import step
-from . import common
 from .export import artifacts
 
 RESULT = "benchmark.json"
@@ -25,9 +24,10 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
     session.runtime()
     named = name_artifacts(folder, checkpoint.read(folder, "export"))
     baseline = None
-    resolved = common.resolve_paths(config, "baseline")
+    resolved = config.resolved()
     if config.baseline is not None:
         base = Path(config.baseline)
+        resolved["baseline"] = str(base.resolve())
         theirs = name_artifacts(base, checkpoint.read(base, "export"))
         baseline = checkpoint.fingerprint(base)
         named = theirs | {name: path for name, path in named.items() if path not in theirs.values()}

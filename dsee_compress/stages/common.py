@@ -8,22 +8,12 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import architectures
 from ..checkpoint import Structure
-from ..configs import StrictConfig
 from ..evaluation import accuracy, inputs, parity
 from ..evaluation.inputs import Batch, Logits
 from ..evaluation.parity import Gate, Parity
 
 Collator = Callable[[list[dict[str, Any]]], dict[str, Any]]
 GATE_ROWS = 64
-
-
-def resolve_paths(config: StrictConfig, *names: str) -> dict[str, Any]:
-    """The config as plain values, with those of `names` that are local paths made absolute."""
-    resolved = config.resolved()
-    for name in names:
-        if resolved[name] is not None and Path(resolved[name]).exists():
-            resolved[name] = str(Path(resolved[name]).resolve())
-    return resolved
 
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:

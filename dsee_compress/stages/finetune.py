@@ -17,17 +17,18 @@ from . import common
 def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> Path:
     """Train U, V, S2 and the task head on frozen weights; write them with what they stand on to `output`."""
     location = pretrained.locate(config.model)
-    resolved = common.resolve_paths(config, "data") | {"model": location}
+    data_location = data.locate(config.data)
+    resolved = config.resolved() | {"model": location, "data": data_location}
     inputs = {
         "model": pretrained.fingerprint(location, config.model_sha256),
-        "data": data.fingerprint(config.data),
+        "data": data.fingerprint(data_location),
     }
     if not overwrite and checkpoint.up_to_date(output, "finetune", resolved, inputs):
         return output
     trainer.resolve_precision(config.precision, trainer.resolve_device(config.device))
 
     with step("read the data"):
-        task = classification.describe(resolved["data"], config.text, config.label, config.max_length)
+        task = classification.describe(data_location, config.text, config.label, config.max_length)
         model, tokenizer = pretrained.load(location, task.labels, config.seed)
         longest = architectures.longest_input(model.config)
         if config.max_length > longest:

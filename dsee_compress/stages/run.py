@@ -99,7 +99,7 @@ def check(config: RunConfig) -> None:
     location = pretrained.locate(config.finetune.model)
     pretrained.fingerprint(location, config.finetune.model_sha256)
     for split in {"train", "validation", config.validation.split}:
-        data.read_split(config.finetune.data, split)
+        data.read_split(data.locate(config.finetune.data), split)
     for stage in (config.finetune, config.prune):
         trainer.resolve_precision(stage.precision, trainer.resolve_device(stage.device))
 

@@ -30,9 +30,12 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
     manifest = checkpoint.read(folder, "finetune", "prune", "export")
     if manifest.stage == "export":
         session.runtime()
-    resolved = common.resolve_paths(config, "data")
-    task = manifest.task.model_copy(update={"data": resolved["data"] or manifest.task.data})
-    key = {"config": resolved, "folder": checkpoint.fingerprint(folder), "data": data.fingerprint(task.data)}
+    task = manifest.task.model_copy(update={"data": data.locate(config.data or manifest.task.data)})
+    key = {
+        "config": config.resolved() | {"data": task.data},
+        "folder": checkpoint.fingerprint(folder),
+        "data": data.fingerprint(task.data),
+    }
     if not overwrite and checkpoint.has_result(folder / RESULT, key):
         return folder
     tokenizer = common.tokenizer_of(folder)
@@ -62,12 +65,11 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
 
 
 def lineage(folder: Path, manifest: Manifest) -> list[tuple[Path, Manifest]]:
-    """`folder` and what it was made from, first to last; what is no longer there is said and left out."""
+    """`folder` and what it was made from, first to last, as far as it is still there."""
     chain = [(folder, manifest)]
     while chain[0][1].parent is not None:
         parent = checkpoint.parent_of(*chain[0])
         if parent is None:
-            console.print(f"[yellow]{chain[0][0]}: its parent folder is gone or changed; measuring without it[/]")
             break
         chain.insert(0, (parent, checkpoint.read(parent)))
     return chain
@@ -75,7 +77,10 @@ def lineage(folder: Path, manifest: Manifest) -> list[tuple[Path, Manifest]]:
 
 def _logits_of_lineage(folder: Path, manifest: Manifest, batches: list[Batch]) -> dict[str, Logits]:
     logits = {}
-    for source, described in lineage(folder, manifest):
+    chain = lineage(folder, manifest)
+    if chain[0][1].parent is not None:
+        console.print(f"[yellow]{chain[0][0]}: its parent folder is gone or changed; measuring without it[/]")
+    for source, described in chain:
         if described.stage != "export":
             name = TORCH_NAMES[described.stage]
             with step(f"predict: {name}"):

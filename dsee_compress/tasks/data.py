@@ -1,5 +1,6 @@
 """Read a data set: a local folder or a hub id, one table a split."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,31 +16,46 @@ TEXT_COLUMNS = (("sentence1", "sentence2"), ("premise", "hypothesis"), ("questio
 SINGLE_TEXT_COLUMNS = ("sentence", "text")
 
 
-def read_split(data: str, split: str) -> "Dataset":
-    """The rows of one split. UserError if the data, the split or its file is missing, damaged or empty."""
+def locate(data: str) -> str:
+    """A folder's absolute path, or the hub id itself; UserError for a file or a folder that is not there."""
+    path = Path(data)
+    if path.is_dir():
+        return str(path.resolve())
+    if path.exists():
+        raise UserError(f"data {data} is a file; give the folder that holds train and validation")
+    if data.startswith((".", "/", "~")) or data.count("/") > 1:
+        raise UserError(f"there is no data folder {data}")
+    return data
+
+
+def fingerprint(location: str) -> str:
+    """SHA-256 of a local folder's split files; a hub id stands for itself."""
+    folder = Path(location)
+    if not folder.is_dir():
+        return location
+    return checkpoint.digest([path for path in folder.iterdir() if path.suffix in FORMATS])
+
+
+def read_split(location: str, split: str) -> "Dataset":
+    """The rows of one split. UserError if the split or its file is missing, damaged or empty."""
     import datasets
 
     datasets.disable_progress_bars()
-    if Path(data).exists():
-        path = _file(Path(data), split)
+    datasets.logging.set_verbosity(logging.CRITICAL)
+    if Path(location).is_dir():
+        path = _file(Path(location), split)
         try:
             rows = datasets.load_dataset(FORMATS[path.suffix], data_files=str(path), split="train")
-        except Exception as error:
+        except Exception as error:  # each format's reader has its own
             cause = str(error.__cause__ or error).splitlines()[0]
+            if "corresponds to no data" in cause:
+                raise UserError(f"{path} has no rows") from error
             raise UserError(f"{path} cannot be read as {path.suffix[1:]}: {cause}") from error
     else:
-        rows = _from_hub(data, split)
+        rows = _from_hub(location, split)
     if len(rows) == 0:
-        raise UserError(f"the {split} split of {data} is empty")
+        raise UserError(f"the {split} split of {location} is empty")
     return rows
-
-
-def fingerprint(data: str) -> str:
-    """SHA-256 of a local folder's split files; a hub id stands for itself."""
-    folder = Path(data)
-    if not folder.exists():
-        return data
-    return checkpoint.digest([path for path in folder.iterdir() if path.suffix in FORMATS])
 
 
 def find_text(columns: list[str], given: list[str] | None, where: str) -> list[str]:
@@ -69,8 +85,6 @@ def find_label(columns: list[str], given: str | None, where: str) -> str:
 
 
 def _file(folder: Path, split: str) -> Path:
-    if not folder.is_dir():
-        raise UserError(f"{folder} is a file; give the folder that holds train and validation")
     found = [folder / f"{split}{suffix}" for suffix in FORMATS if (folder / f"{split}{suffix}").is_file()]
     if not found:
         names = " or ".join(f"{split}{suffix}" for suffix in FORMATS)
@@ -85,8 +99,6 @@ def _file(folder: Path, split: str) -> Path:
 def _from_hub(data: str, split: str) -> "Dataset":
     import datasets
 
-    if data.startswith((".", "/", "~")) or data.count("/") > 1:
-        raise UserError(f"there is no folder {data}")
     # `glue/sst2` may be a set with a configuration, or the set of an owner.
     set_name, _, configuration = data.partition("/")
     attempts = [(data,), (set_name, configuration)] if configuration else [(data,)]

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
-from dsee_compress.evaluation import accuracy
-from dsee_compress.evaluation.accuracy import Interval
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+
+from dsee_compress.evaluation import accuracy
+from dsee_compress.evaluation.accuracy import Interval
 
 
 def test_interval_agrees_with_scipys_bootstrap():

@@ -1,4 +1,5 @@
 import pytest
+
 from dsee_compress.evaluation import flops
 
 from ..fixtures import models

@@ -3,6 +3,7 @@ import os
 import numpy as np
 import psutil
 import pytest
+
 from dsee_compress.errors import UserError
 from dsee_compress.evaluation import environment, latency
 from dsee_compress.evaluation.session import Session
@@ -22,7 +23,9 @@ def test_only_one_session_is_alive_at_a_time(exported, monkeypatch):
     """Idle sessions' threads spin on the cores that the measured one needs."""
     alive, most = [], []
     enter, leave = Session.__enter__, Session.__exit__
-    monkeypatch.setattr(Session, "__enter__", lambda self: (alive.append(self), most.append(len(alive)), enter(self))[2])
+    monkeypatch.setattr(
+        Session, "__enter__", lambda self: (alive.append(self), most.append(len(alive)), enter(self))[2]
+    )
     monkeypatch.setattr(Session, "__exit__", lambda self, *error: (alive.remove(self), leave(self, *error))[1])
     latency.measure({"a": exported / "model.onnx", "b": exported / "model_int8.onnx"}, 200, SETTING)
     assert most == [1] * 6

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from dsee_compress import architectures
 from dsee_compress.evaluation import parity
 from dsee_compress.evaluation.inputs import random_batches

@@ -2,9 +2,10 @@ import json
 
 import pandas
 import pytest
+from transformers import AutoTokenizer
+
 from dsee_compress.errors import UserError
 from dsee_compress.tasks import classification, data
-from transformers import AutoTokenizer
 
 from ..fixtures.models import write_jsonl
 
@@ -42,7 +43,10 @@ def test_integer_labels_are_in_the_order_of_numbers(tmp_path):
 
 
 def test_pairs_are_found_and_encoded_as_pairs(tmp_path, tokenizer):
-    rows = [{"sentence1": "a film", "sentence2": "a town", "label": "x"}, {"sentence1": "b", "sentence2": "c", "label": "y"}]
+    rows = [
+        {"sentence1": "a film", "sentence2": "a town", "label": "x"},
+        {"sentence1": "b", "sentence2": "c", "label": "y"},
+    ]
     write(tmp_path, "train", rows, "jsonl")
     task = classification.describe(str(tmp_path), None, None, 16)
     assert task.text == ["sentence1", "sentence2"]
@@ -59,7 +63,7 @@ def test_columns_can_be_named(tmp_path, tokenizer):
 def test_long_texts_are_cut(tmp_path, tokenizer):
     write(tmp_path, "train", [{"text": "film " * 50, "label": 0}, {"text": "a", "label": 1}], "jsonl")
     task = classification.describe(str(tmp_path), None, None, 9)
-    assert [len(ids) for ids in classification.encode(task, "train", tokenizer)["input_ids"]][0] == 9
+    assert len(classification.encode(task, "train", tokenizer)["input_ids"][0]) == 9
 
 
 def test_fingerprint_follows_the_content(tmp_path):

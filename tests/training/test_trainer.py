@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from dsee_compress.adapters import model as adapters
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.errors import UserError

@@ -1,0 +1,345 @@
+"""DESIGN section 10: each mistake ends with exit code 2 and one sentence that says what, where and what to do."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from dsee_compress_cli import main as cli
+
+
+class Shell:
+    """Runs commands in this process and remembers what they printed."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: object) -> tuple[int, str]:
+        code = cli._run([str(argument) for argument in arguments], debug=False)
+        return code, self._capsys.readouterr().err
+
+
+@pytest.fixture
+def shell(capsys) -> Shell:
+    return Shell(capsys)
+
+
+@pytest.fixture
+def copy(tmp_path) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        return Path(shutil.copytree(folder, tmp_path / f"copy of {folder.name}"))
+
+    return make
+
+
+@pytest.fixture
+def small(bert, data, tmp_path) -> list[object]:
+    """A whole finetune command; a test adds what is wrong with it."""
+    return ["finetune", "--model", bert, "--data", data, "--output", tmp_path / "out", "--epochs", 1]
+
+
+def changed(arguments: list[object], option: str, value: object) -> list[object]:
+    position = arguments.index(option)
+    return [*arguments[: position + 1], value, *arguments[position + 2 :]]
+
+
+def refused(result: tuple[int, str], sentence: str) -> None:
+    code, printed = result
+    lines = [line for line in printed.splitlines() if not line.startswith("✓")]
+    assert code == 2, printed
+    assert len(lines) == 1, printed
+    assert lines[0].startswith("error: ")
+    assert sentence in lines[0]
+
+
+def test_no_such_model_folder(shell, small):
+    refused(shell(*changed(small, "--model", "./nowhere")), "there is no model folder ./nowhere")
+
+
+def test_hub_id_that_cannot_be_had(shell, small):
+    refused(shell(*changed(small, "--model", "nobody/nothing")), "neither a folder nor to be had from the hub")
+
+
+def test_model_folder_without_config(shell, small, tmp_path):
+    (tmp_path / "empty").mkdir()
+    refused(shell(*changed(small, "--model", tmp_path / "empty")), "has no config.json")
+
+
+def test_package_that_is_not_installed(shell, small):
+    refused(shell(*changed(small, "--model", "package:nowhere_at_all/x")), "'nowhere_at_all' is not installed")
+
+
+def test_wrong_checksum(shell, small):
+    refused(shell(*small, "--model-sha256", "0" * 64), "not the expected 0000")
+
+
+def test_architecture_that_is_not_supported(shell, small, copy, bert):
+    folder = copy(bert)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "albert"}))
+    refused(shell(*changed(small, "--model", folder)), "'albert' is not supported; supported are: bert, roberta")
+
+
+def test_truncated_pretrained_weights(shell, small, copy, bert):
+    folder = copy(bert)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    refused(shell(*changed(small, "--model", folder)), "model.safetensors is damaged")
+
+
+def test_pickled_weights_are_not_loaded(shell, small, copy, bert):
+    folder = copy(bert)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    refused(shell(*changed(small, "--model", folder)), "has no model.safetensors")
+
+
+def test_no_such_data(shell, small):
+    refused(shell(*changed(small, "--data", "./nowhere")), "there is no data folder ./nowhere")
+
+
+def test_data_from_the_hub_that_cannot_be_had(shell, small):
+    refused(shell(*changed(small, "--data", "glue/nothing")), "data 'glue/nothing' is neither a folder nor to be had")
+
+
+def test_data_that_is_a_file(shell, small, data):
+    refused(shell(*changed(small, "--data", data / "train.jsonl")), "is a file; give the folder")
+
+
+def test_missing_split(shell, small, tmp_path, data):
+    (tmp_path / "data").mkdir()
+    shutil.copy(data / "train.jsonl", tmp_path / "data")
+    refused(shell(*changed(small, "--data", tmp_path / "data")), "has no validation split; it needs validation.jsonl")
+
+
+def test_empty_split(shell, small, copy, data):
+    folder = copy(data)
+    (folder / "train.jsonl").write_text("")
+    refused(shell(*changed(small, "--data", folder)), "train.jsonl is empty")
+
+
+def test_csv_with_a_header_alone(shell, small, copy, data):
+    folder = copy(data)
+    (folder / "train.jsonl").unlink()
+    (folder / "train.csv").write_text("text,label\n")
+    refused(shell(*changed(small, "--data", folder)), "train.csv has no rows")
+
+
+def test_split_given_twice(shell, small, copy, data):
+    folder = copy(data)
+    (folder / "train.csv").write_text("text,label\na,b\n")
+    refused(shell(*changed(small, "--data", folder)), "twice: train.jsonl and train.csv")
+
+
+def test_broken_json_line(shell, small, copy, data):
+    folder = copy(data)
+    with (folder / "train.jsonl").open("a") as file:
+        file.write('{"text": "unfinished\n')
+    refused(shell(*changed(small, "--data", folder)), "train.jsonl cannot be read as jsonl")
+
+
+def test_misspelt_column(shell, small):
+    refused(shell(*small, "--text", "txet"), "has no column 'txet'; did you mean 'text'?")
+
+
+def test_label_unseen_in_training(shell, small, copy, data):
+    folder = copy(data)
+    with (folder / "validation.jsonl").open("a") as file:
+        file.write('{"text": "a film", "label": "middling"}\n')
+    refused(shell(*changed(small, "--data", folder)), "has the label 'middling', which is not in the train split")
+
+
+def test_text_longer_than_the_model_reads(shell, small):
+    refused(shell(*small, "--max-length", 500), "max_length 500 is more than the 140 tokens that the model reads")
+
+
+@pytest.mark.parametrize(
+    "option, value, sentence",
+    [
+        ("--rank", 33, "rank 33 is more than a 32 by 32 matrix has"),
+        ("--rank", -1, "rank: input should be greater than or equal to 0, got -1"),
+        ("--sparse", 1025, "a matrix of 1024 entries has no support of 1025"),
+        ("--targets", "query,values", "input should be 'query', 'key', 'value'"),
+        ("--learning-rate", 0, "learning_rate: input should be greater than 0, got 0.0"),
+        ("--device", "tpu", "device: input should be 'auto', 'cpu' or 'cuda', got 'tpu'"),
+        ("--device", "cuda", "PyTorch finds no CUDA device; use --device cpu or auto"),
+        ("--precision", "fp16", "precision fp16 trains on CUDA only"),
+        ("--epochs", "many", "Invalid value for '--epochs': Input should be a valid integer"),
+        ("--rnak", 3, "No such option: --rnak"),
+    ],
+)
+def test_wrong_option(shell, small, option, value, sentence):
+    refused(shell(*small, option, value), sentence)
+
+
+def test_nothing_to_train(shell, small):
+    refused(shell(*small, "--rank", 0, "--sparse", 0), "nothing would be trained but the head")
+
+
+@pytest.mark.parametrize("value", ["1.0", "1.5", "-0.1"])
+@pytest.mark.parametrize("option", ["--heads", "--neurons", "--weights"])
+def test_shares_outside_zero_to_one(shell, bert_tuned, tmp_path, option, value):
+    refused(shell("prune", bert_tuned, "--output", tmp_path / "out", option, value), f"got {float(value)}")
+
+
+def test_structured_and_unstructured_at_once(shell, bert_tuned, tmp_path):
+    result = shell("prune", bert_tuned, "--output", tmp_path / "out", "--weights", 0.5, "--heads", 0.5)
+    refused(result, "weights (unstructured) goes without heads and neurons (structured)")
+
+
+def test_delta_without_updates_on_query_and_value(shell, small, tmp_path):
+    assert shell(*small, "--targets", "ffn_in", "--rank", 1, "--sparse", 0)[0] == 0
+    refused(shell("prune", tmp_path / "out", "--output", tmp_path / "pruned"), "fine-tune with --targets query,value")
+
+
+def test_folder_of_the_wrong_stage(shell, pruned, exported, tmp_path):
+    refused(shell("prune", pruned, "--output", tmp_path / "out"), "is the output of prune; this needs that of finetune")
+    refused(shell("export", exported, "--output", tmp_path / "out"), "is the output of export; this needs")
+    refused(shell("benchmark", pruned), "is the output of prune; this needs that of export")
+
+
+def test_folder_that_is_no_stage_or_not_there(shell, data, tmp_path):
+    refused(shell("export", data, "--output", tmp_path / "out"), "is not a stage folder: it has no dsee.json")
+    refused(shell("inspect", tmp_path / "nowhere"), "there is no folder")
+
+
+def test_truncated_stage_weights(shell, copy, bert_tuned, tmp_path):
+    folder = copy(bert_tuned)
+    weights = folder / "adapter.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    refused(shell("prune", folder, "--output", tmp_path / "out"), "adapter.safetensors is damaged")
+
+
+def test_damaged_and_newer_manifest(shell, copy, bert_tuned, tmp_path):
+    folder = copy(bert_tuned)
+    manifest = json.loads((folder / "dsee.json").read_text())
+    (folder / "dsee.json").write_text(json.dumps(manifest | {"schema": 2}))
+    refused(shell("inspect", folder), "has schema 2, and this version of dsee-compress reads up to 1; upgrade it")
+    (folder / "dsee.json").write_text('{"schema": 1, "stage":')
+    refused(shell("inspect", folder), "dsee.json is damaged")
+
+
+def test_output_that_holds_something_else(shell, small, tmp_path):
+    (tmp_path / "out").mkdir()
+    refused(shell(*small), "already exists and is not a stage folder")
+
+
+def test_output_made_with_other_options_names_the_difference(shell, small, tmp_path):
+    assert shell(*small)[0] == 0
+    refused(shell(*small, "--rank", 2), "rank was 8 and is now 2); use --overwrite to replace it")
+    assert shell(*small)[0] == 0, "the same again is up to date"
+
+
+def test_truncated_onnx(shell, copy, exported):
+    folder = copy(exported)
+    model = folder / "model.onnx"
+    model.write_bytes(model.read_bytes()[:1000])
+    refused(shell("benchmark", folder, "--samples", 10, "--sequence-length", 16), "ONNX Runtime cannot load")
+
+
+def test_sequence_longer_than_the_model_reads(shell, exported):
+    refused(shell("benchmark", exported, "--sequence-length", 141), "more than the 140 tokens")
+
+
+def test_report_before_measuring(shell, copy, exported):
+    folder = copy(exported)
+    for name in ("validation.json", "benchmark.json"):
+        (folder / name).unlink(missing_ok=True)
+    refused(shell("report", folder), "cannot be reported on")
+
+
+def recipe(tmp_path: Path, content: object) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    "content, sentence",
+    [
+        ({"finetune": {"rnak": 8}}, "unknown option 'finetune.rnak'; did you mean 'rank'?"),
+        ({"fine_tune": {}}, "unknown option 'fine_tune'; did you mean 'finetune'?"),
+        ({"prune": {}}, "option 'finetune' is missing"),
+        ({"finetune": {"data": "x"}}, "option 'finetune.model' is missing"),
+        ({"finetune": {"model": "x", "data": "x", "rank": "eight"}}, "finetune.rank: input should be a valid integer"),
+        ({"finetune": {"model": "x", "data": "x"}, "validate": {"splt": 1}}, "did you mean 'split'?"),
+        ("- a\n- b\n", "must map stages (finetune, prune, export, validate, benchmark)"),
+        ("finetune: {model: [", "is not YAML"),
+    ],
+)
+def test_wrong_recipe(shell, tmp_path, content, sentence):
+    result = shell("run", recipe(tmp_path, content), "--output", tmp_path / "run")
+    refused(result, sentence)
+    assert str(tmp_path / "recipe.yaml") in result[1]
+
+
+def test_no_such_recipe(shell, tmp_path):
+    refused(shell("run", tmp_path / "none.yaml", "--output", tmp_path / "run"), "there is no recipe")
+
+
+@pytest.mark.parametrize(
+    "setting, sentence",
+    [
+        ("prune.heads", "write it as stage.option=value"),
+        ("heads=0.5", "write it as stage.option=value"),
+        ("prune.head=0.5", "unknown option 'prune.head'; did you mean 'heads'?"),
+        ("prune.heads=half", "prune.heads: input should be a valid number"),
+    ],
+)
+def test_wrong_setting(shell, tmp_path, bert, data, setting, sentence):
+    path = recipe(tmp_path, {"finetune": {"model": str(bert), "data": str(data)}})
+    refused(shell("run", path, "--output", tmp_path / "run", "--set", setting), sentence)
+
+
+def test_run_into_a_stage_folder(shell, tmp_path, bert, data, bert_tuned):
+    path = recipe(tmp_path, {"finetune": {"model": str(bert), "data": str(data)}})
+    refused(shell("run", path, "--output", bert_tuned), "is a stage folder; give another folder for the run")
+
+
+def test_missing_argument(shell):
+    refused(shell("prune", "--output", "x"), "Missing argument")
+
+
+def test_no_onnx_runtime(pruned, tmp_path):
+    """In a process where importing it fails, as where it is not installed."""
+    code = "import sys; sys.modules['onnxruntime'] = None\nfrom dsee_compress_cli.main import main; main()"
+    arguments = ["export", str(pruned), "--output", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        "error: ONNX Runtime is not installed; pip install 'dsee-compress[cpu]' (or [gpu] for CUDA)"
+    )
+
+
+def test_a_crash_of_our_own_exits_with_1_and_a_gate_with_3(shell, bert_tuned, tmp_path, monkeypatch):
+    from dsee_compress.errors import GateError
+    from dsee_compress.pruning import surgery
+
+    def broken(error):
+        def remove(model, structure):
+            raise error
+
+        return remove
+
+    arguments = ["prune", bert_tuned, "--output", tmp_path / "out", "--retune-epochs", 0]
+    monkeypatch.setattr(surgery, "remove", broken(ZeroDivisionError("oh")))
+    code, printed = shell(*arguments)
+    assert code == 1 and "internal error (ZeroDivisionError): oh" in printed and "Traceback" not in printed
+    monkeypatch.setattr(surgery, "remove", broken(GateError("gate 'removal' failed")))
+    assert shell(*arguments)[0] == 3
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    command = [sys.executable, "-m", "dsee_compress_cli.main", "inspect", str(tmp_path / "none"), "--debug"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" in done.stderr and "error: there is no folder" in done.stderr
+
+
+def test_nothing_is_left_by_a_refusal(shell, small, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    shell(*small, "--rank", 33)
+    shell(*small, "--max-length", 500)
+    assert sorted(tmp_path.rglob("*")) == before
