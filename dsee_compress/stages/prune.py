@@ -12,7 +12,7 @@ from ..configs import PruneConfig
 from ..evaluation import parity
 from ..progress import step
 from ..pruning import allocation, importance, masking, surgery
-from ..tasks import classification
+from ..tasks import classification, data
 from ..training import trainer
 from . import common
 
@@ -22,7 +22,8 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
     parent = checkpoint.read(source, "finetune")
     resolved = config.resolved()
     link = checkpoint.link_parent(source, output)
-    if not overwrite and checkpoint.up_to_date(output, "prune", resolved, {"parent": link.fingerprint}):
+    inputs = {"data": data.fingerprint(parent.task.data)}
+    if not overwrite and checkpoint.up_to_date(output, "prune", resolved, {"parent": link.fingerprint, **inputs}):
         return output
     trainer.resolve_precision(config.precision, trainer.resolve_device(config.device))
 
@@ -38,7 +39,7 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
     with checkpoint.writing(output, overwrite) as folder:
         training = {}
         if config.retune_epochs:
-            state = checkpoint.resumable(output, {"config": resolved, "parent": link.fingerprint})
+            state = checkpoint.resumable(output, {"config": resolved, "parent": link.fingerprint, **inputs})
             training = trainer.train(model, rows, collator, config, config.retune_epochs, state, "retune")
         with step("merge, remove and save"):
             batches = common.gate_batches(validation, collator)
@@ -68,7 +69,7 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
                 task=parent.task,
                 structure=structure,
                 parent=link,
-                inputs={},
+                inputs=inputs,
                 versions=checkpoint.library_versions(),
                 seed=config.seed,
                 metrics=metrics,
