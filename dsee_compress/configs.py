@@ -99,9 +99,8 @@ class PruneConfig(_TrainingConfig):
         "auto",
         description="Score: the update alone (delta) or the weight; auto is delta, magnitude for --weights.",
     )
-    allocation: Literal["per-layer", "global"] = Field(
-        "per-layer",
-        description="Remove the same share in every layer, or the lowest scores of the whole model.",
+    allocation: Literal["global", "per-layer"] = Field(
+        "global", description="Remove the lowest scores of the whole model, or the same share in every layer."
     )
     retune_epochs: int = Field(2, ge=0, description="Passes over the training data under the mask.")
 

@@ -1,6 +1,6 @@
 """Accuracy of the whole way on a real data set, seed by seed; prints the table of the README.
 
-    python -m tests.benchmarks.accuracy --data ../shared/data/sst2 --work runs/accuracy
+    python -m tests.benchmarks.accuracy --data ../shared/data/sst2 --prune '{"neurons": 0.26, "retune_epochs": 5}'
 
 Resumable: a stage that is up to date is skipped, and a measured row is appended once to accuracy.jsonl.
 """

@@ -5,8 +5,9 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-import dsee_compress
 import pytest
+
+import dsee_compress
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,9 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attributes):
         named = dict(attributes)
         self._id = named.get("id", "")
-        self.fetched += [value for name in ("src", "href", "xlink:href") if (value := named.get(name)) and value[0] != "#"]
+        self.fetched += [
+            value for name in ("src", "href", "xlink:href") if (value := named.get(name)) and value[0] != "#"
+        ]
         if tag in {"script", "link", "iframe", "img"}:
             self.fetched.append(tag)
 
