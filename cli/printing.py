@@ -17,16 +17,18 @@ def wrote(folder: Path) -> None:
 def facts(title: str, rows: dict[str, Any]) -> None:
     """A table of two columns."""
     table = Table(title=title, title_justify="left", show_header=False)
+    for _ in range(2):
+        table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(name, str(value))
+        table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
     out.print(table)
 
 
-def listing(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """A table with a header; figures to the right."""
+def listing(title: str, header: list[str], rows: list[list[str]], figures: bool = True) -> None:
+    """A table with a header; `figures` stand to the right, words to the left."""
     table = Table(title=title, title_justify="left")
     for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right")
+        table.add_column(name, justify="right" if figures and index else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     out.print(table)

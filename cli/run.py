@@ -33,7 +33,7 @@ def run(
             ]
             for planned in stage.plan(config, output)
         ]
-        listing("plan", ["stage", "", "writes", ""], rows)
+        listing("plan", ["stage", "", "writes", ""], rows, figures=False)
         return
     folder = stage.run(config, output, overwrite)
     from rich.markdown import Markdown

@@ -47,6 +47,8 @@ def compose(
         flops.count(folder, described.structure.head_counts, described.structure.neuron_counts, length)
         for folder, described in ((tuned_folder, tuned), (pruned_folder, pruned))
     ]
+    # Without an fp32 artifact there is only the comparison that the export made before it was removed.
+    export_proofs = [exported.metrics, *([validation["parity"]] if validation["parity"] else [])]
     dense_parameters = tuned.metrics["base_parameters"] + tuned.metrics["task_head_parameters"]
     return {
         "schema": SCHEMA,
@@ -88,12 +90,8 @@ def compose(
         "parity": {
             "merge_max_abs": pruned.metrics["merge_max_abs"],
             "removal_max_abs": pruned.metrics["removal_max_abs"],
-            "export_max_abs": max(exported.metrics["export_max_abs"], validation["parity"]["export_max_abs"]),
-            "label_agreement": min(
-                pruned.metrics["label_agreement"],
-                exported.metrics["label_agreement"],
-                validation["parity"]["label_agreement"],
-            ),
+            "export_max_abs": max(proof["export_max_abs"] for proof in export_proofs),
+            "label_agreement": min(proof["label_agreement"] for proof in (pruned.metrics, *export_proofs)),
         },
         "accuracy": validation["accuracy"],
         "gates": validation["gates"],

@@ -73,7 +73,9 @@ def load(location: str, labels: list[str], seed: int) -> tuple["PreTrainedModel"
         checkpoint.check_tensors(Path(location) / "model.safetensors")
     set_seed(seed)
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(location, config=config, dtype=torch.float32)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            location, config=config, dtype=torch.float32, use_safetensors=True
+        )
         tokenizer = AutoTokenizer.from_pretrained(location)
     except (OSError, ValueError, RuntimeError) as error:
         message = str(error).splitlines()[0]

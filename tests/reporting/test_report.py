@@ -115,3 +115,18 @@ def test_a_report_of_stale_results_is_refused(reported, content):
     with pytest.raises(UserError, match=r"of an earlier content of its folder; run dsee-compress benchmark"):
         dsee_compress.report(reported)
     path.write_text(json.dumps(result))
+
+
+def test_int8_alone_is_exported_measured_and_reported(reported):
+    """No fp32 artifact stays, so int8 is judged against the PyTorch model."""
+    folder = reported / "int8"
+    dsee_compress.export(reported / "prune", output=folder, precision="int8")
+    assert [path.name for path in folder.glob("*.onnx")] == ["model_int8.onnx"]
+    dsee_compress.validate(folder, max_drop=0.9)
+    gates = json.loads((folder / "validation.json").read_text())["gates"]
+    assert ("precision", "pruned", "onnx_int8") in [(g["gate"], g["reference"], g["candidate"]) for g in gates]
+    dsee_compress.benchmark(folder, samples=10, rounds=1, sequence_length=16, threads=1)
+    dsee_compress.report(folder)
+    content = json.loads((folder / "report.json").read_text())
+    assert [row["artifact"] for row in content["latency"]] == ["pruned_int8"]
+    assert content["parity"]["export_max_abs"] <= 1e-3
