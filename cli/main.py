@@ -67,9 +67,15 @@ def _run(arguments: list[str], debug: bool) -> int:
         return 128 + stop.signal
     except typer.Exit as end:
         return end.exit_code
+    except OSError as error:  # no permission, no space, a file where a folder should be
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except Exception as error:
         if hasattr(error, "format_message"):  # the parser's own: an unknown option, a missing argument
-            print(f"error: {error.format_message()}; see dsee-compress --help", file=sys.stderr)
+            if message := error.format_message():
+                print(f"error: {message}; see dsee-compress --help", file=sys.stderr)
             return 2
         if debug:
             traceback.print_exc()

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-out = Console()
+out = Console(markup=False)
 
 
 def wrote(folder: Path) -> None:

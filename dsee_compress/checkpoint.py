@@ -21,7 +21,7 @@ from .configs import StrictConfig
 from .errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 SCHEMA = 1
 MANIFEST = "dsee.json"
@@ -129,7 +129,7 @@ def parent_of(folder: Path, manifest: Manifest) -> Path | None:
     """The folder that `folder` was made from, if it is still there and unchanged."""
     if manifest.parent is None:
         return None
-    path = Path(os.path.normpath(folder / manifest.parent.path))
+    path = Path(os.path.normpath(folder.resolve() / manifest.parent.path))
     if not (path / MANIFEST).is_file() or fingerprint(path) != manifest.parent.fingerprint:
         return None
     return path
@@ -157,19 +157,24 @@ def digest(files: list[Path]) -> str:
 
 def fingerprint(folder: Path) -> str:
     """SHA-256 of a stage folder: its files and what its manifest says, but neither timings nor reports."""
-    files = [path for path in folder.iterdir() if path.is_file() and path.name not in {MANIFEST, *_RESULTS}]
+    files = [
+        path
+        for path in folder.iterdir()
+        if path.is_file() and path.name not in {MANIFEST, *_RESULTS} and not path.name.startswith(".")
+    ]
     manifest = read(folder).model_dump(mode="json", include={"stage", "config", "architecture", "task", "structure"})
     described = json.dumps(manifest, sort_keys=True) + digest(files)
     return hashlib.sha256(described.encode()).hexdigest()
 
 
-def up_to_date(output: Path, stage: Stage, config: dict[str, Any], identity: dict[str, str]) -> bool:
-    """Whether `output` already holds what this stage would write.
+def up_to_date(output: Path, stage: Stage, config: dict[str, Any], identity: dict[str, str], overwrite: bool) -> bool:
+    """Whether `output` already holds what this stage would write; never, if it is to be overwritten.
 
     `identity` maps each outside input, and `parent`, to its fingerprint. Raises UserError, naming the
-    difference, if `output` holds something else.
+    difference, if `output` holds something else. Clears what a kill after the last step left beside it.
     """
-    if not output.exists():
+    _restore(output)
+    if overwrite or not output.exists():
         return False
     if not (output / MANIFEST).is_file():
         raise UserError(f"{output} already exists and is not a stage folder; choose another output")
@@ -185,6 +190,7 @@ def up_to_date(output: Path, stage: Stage, config: dict[str, Any], identity: dic
     ]
     if differences:
         raise UserError(f"{output} was made otherwise ({'; '.join(differences)}); use --overwrite to replace it")
+    discard_resumable(output)
     return True
 
 
@@ -193,24 +199,31 @@ def writing(output: Path, overwrite: bool) -> Iterator[Path]:
     """Yield an empty folder beside `output` that takes its name, durably, if the block ends well."""
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.parent / f".{output.name}.partial"
-    replaced = output.parent / f".{output.name}.replaced"
-    if replaced.exists() and not output.exists():
-        replaced.rename(output)
+    replaced = _restore(output)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
         yield partial
         for path in [*partial.iterdir(), partial]:
-            _fsync(path)
+            fsync(path)
         if output.exists():
             if not overwrite:
                 raise UserError(f"{output} appeared while it was being made; choose another output")
             output.rename(replaced)
         partial.rename(output)
-        _fsync(output.parent)
+        fsync(output.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _restore(output: Path) -> Path:
+    """Put back, or clear, what an overwriting run left when it was killed; returns where it puts the old folder."""
+    replaced = output.parent / f".{output.name}.replaced"
+    if replaced.exists() and not output.exists():
+        replaced.rename(output)
+    shutil.rmtree(replaced, ignore_errors=True)
+    return replaced
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -227,7 +240,7 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as a whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
-    _fsync(partial)
+    fsync(partial)
     partial.replace(path)
 
 
@@ -284,11 +297,21 @@ def check_tensors(path: Path) -> None:
         raise UserError(f"{path} is damaged ({error}); get or write it again") from error
 
 
+def model_config(folder: Path) -> "PretrainedConfig":
+    """A stage folder's config.json; UserError if it is missing or damaged."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{folder}/config.json is missing or damaged; write the folder again") from error
+
+
 def build(folder: Path) -> "PreTrainedModel":
     """A model with the layout of `folder`'s config.json, unpruned, its weights not yet loaded."""
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification
 
-    return AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(folder))
+    return AutoModelForSequenceClassification.from_config(model_config(folder))
 
 
 def load_weights(model: "PreTrainedModel", tensors: dict[str, Any], source: Path) -> None:
@@ -296,7 +319,8 @@ def load_weights(model: "PreTrainedModel", tensors: dict[str, Any], source: Path
     try:
         model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
-        raise UserError(f"{source} does not fit the model that its folder describes: {error}") from error
+        details = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
+        raise UserError(f"{source} does not fit the model that its folder describes: {details}") from error
 
 
 def load(folder: Path) -> "PreTrainedModel":
@@ -310,7 +334,8 @@ def load(folder: Path) -> "PreTrainedModel":
     return model.eval()
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Make a file's or a folder's content survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

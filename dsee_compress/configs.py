@@ -24,6 +24,7 @@ def _split_commas(value: Any) -> Any:
     return value
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Names = Annotated[list[str], BeforeValidator(_split_commas)]
 
@@ -31,7 +32,7 @@ Names = Annotated[list[str], BeforeValidator(_split_commas)]
 class StrictConfig(BaseModel):
     """A config that refuses unknown keys and does not change after it was made."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
     @classmethod
     def parse(cls, options: Mapping[str, Any], where: str = "") -> Self:
@@ -54,7 +55,7 @@ class _TrainingConfig(StrictConfig):
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW; linear decay.")
     warmup: Fraction = Field(0.06, description="Share of the steps over which the learning rate rises.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
-    seed: int = Field(0, ge=0, description="Seed of the initial update, the dropout and the order of examples.")
+    seed: Seed = Field(0, description="Seed of the initial update, the dropout and the order of examples.")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where to train; auto takes CUDA if it is there."
     )
@@ -84,6 +85,8 @@ class FinetuneConfig(_TrainingConfig):
 
     @model_validator(mode="after")
     def _some_update(self) -> Self:
+        if len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"targets names one twice: {', '.join(self.targets)}")
         if self.rank == 0 and self.sparse == 0:
             raise ValueError("rank and sparse are both 0, so nothing would be trained but the head")
         return self
@@ -115,6 +118,11 @@ class PruneConfig(_TrainingConfig):
     def _one_mode(self) -> Self:
         if self.weights and (self.heads or self.neurons):
             raise ValueError("weights (unstructured) goes without heads and neurons (structured)")
+        if self.weights and self.criterion == "delta" and self.allocation == "global":
+            raise ValueError(
+                "criterion delta knows nothing of weights without an update, so it cannot rank those of different "
+                "matrices; use allocation per-layer or criterion magnitude"
+            )
         return self
 
 
@@ -135,7 +143,7 @@ class ValidateConfig(StrictConfig):
     batch_size: int = Field(32, ge=1, description="Examples a forward pass.")
     max_drop: Fraction = Field(0.01, description="Drop of the metric that a precision may cost.")
     max_compression_drop: Fraction = Field(0.02, description="Drop of the metric that the whole way may cost.")
-    seed: int = Field(0, ge=0, description="Seed of the bootstrap.")
+    seed: Seed = Field(0, description="Seed of the bootstrap.")
 
 
 class BenchmarkConfig(StrictConfig):
@@ -149,7 +157,13 @@ class BenchmarkConfig(StrictConfig):
     rounds: int = Field(5, ge=1, description="Blocks into which the samples are divided; artifacts take turns.")
     warmup: int = Field(5, ge=0, description="Untimed calls at the start of a block.")
     provider: Literal["cpu", "cuda"] = Field("cpu", description="ONNX Runtime execution provider.")
-    seed: int = Field(0, ge=0, description="Seed of the inputs and of the bootstrap.")
+    seed: Seed = Field(0, description="Seed of the inputs and of the bootstrap.")
+
+    @model_validator(mode="after")
+    def _samples_fill_rounds(self) -> Self:
+        if self.rounds > self.samples:
+            raise ValueError(f"{self.samples} samples do not fill {self.rounds} rounds")
+        return self
 
 
 class RunConfig(StrictConfig):

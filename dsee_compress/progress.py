@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 
 console = Console(stderr=True)
 
@@ -11,6 +12,7 @@ console = Console(stderr=True)
 @contextmanager
 def step(text: str) -> Iterator[None]:
     """Show `text` with a spinner while the block runs, and leave it behind when it ends well."""
-    with console.status(text):
+    shown = escape(text)
+    with console.status(shown):
         yield
-    console.print(f"[green]✓[/] {text}")
+    console.print(f"[green]✓[/] {shown}")

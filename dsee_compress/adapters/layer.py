@@ -134,6 +134,7 @@ class _Forward(torch.autograd.Function):
             grad_up, grad_down, grad_values = full @ down.T, up.T @ full, full[rows, columns]
         else:
             if mask is not None:
+                mask = mask.to(grad.dtype)
                 flat_x, flat_grad = (flat_x, flat_grad * mask.T) if mask.shape[1] == 1 else (flat_x * mask, flat_grad)
             grad_up = flat_grad.T @ (flat_x @ down.T.to(x.dtype))
             grad_down = (up.T.to(grad.dtype) @ flat_grad.T) @ flat_x

@@ -149,6 +149,7 @@ def resize(model: PreTrainedModel, heads: list[int], neurons: list[int]) -> None
             shape = list(old.weight.shape)
             if shape[axis] != widths[unit]:
                 shape[axis] = widths[unit]
-                new = nn.Linear(shape[1], shape[0], device=old.weight.device, dtype=old.weight.dtype)
+                like = {"device": old.weight.device, "dtype": old.weight.dtype}
+                new = nn.Linear(shape[1], shape[0], bias=old.bias is not None, **like)
                 layer.replace(role, new)
         layer.set_heads(head_count)

@@ -31,7 +31,7 @@ def predict(forward: Forward, batches: list[Batch]) -> Logits:
 
 def accuracy_interval(correct: NDArray[np.bool_], *, resamples: int = 2000, seed: int = 0) -> Interval:
     """Accuracy from one flag a row, with a percentile bootstrap interval over rows."""
-    low, high = _percentiles(_resampled_means(correct, resamples, seed))
+    low, high = _interval_of_mean(correct.astype(np.int64), resamples, seed)
     return Interval(float(correct.mean()), low, high)
 
 
@@ -40,7 +40,7 @@ def paired_interval(
 ) -> Interval:
     """Accuracy of `candidate` minus that of `reference` on the same rows, resampled together."""
     difference = candidate.astype(np.int64) - reference.astype(np.int64)
-    low, high = _percentiles(_resampled_means(difference, resamples, seed))
+    low, high = _interval_of_mean(difference, resamples, seed)
     return Interval(float(difference.mean()), low, high)
 
 
@@ -57,13 +57,9 @@ def judge(change: Interval, max_drop: float) -> Verdict:
     return "within noise"
 
 
-def _resampled_means(values: NDArray[Any], resamples: int, seed: int) -> NDArray[np.float64]:
-    generator = np.random.default_rng(seed)
-    picks = generator.integers(0, len(values), size=(resamples, len(values)))
-    means: NDArray[np.float64] = values[picks].mean(axis=1)
-    return means
-
-
-def _percentiles(sample: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.percentile(sample, [2.5, 97.5])
+def _interval_of_mean(values: NDArray[np.int64], resamples: int, seed: int) -> tuple[float, float]:
+    """The percentile bootstrap of a mean. Rows with equal values are alike, so counting them is resampling them."""
+    distinct, counts = np.unique(values, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=resamples)
+    low, high = np.percentile(drawn @ distinct / len(values), [2.5, 97.5])
     return float(low), float(high)

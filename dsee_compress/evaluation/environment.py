@@ -1,5 +1,6 @@
 """The machine and the libraries that a measurement was made with."""
 
+import os
 import platform
 from functools import cache
 from typing import Any
@@ -18,10 +19,12 @@ def _cpu() -> dict[str, Any]:
 
 
 def physical_cores() -> int:
-    """Cores that ONNX Runtime can use, hyper-threads not counted."""
+    """Cores that this process may use, hyper-threads not counted."""
     import psutil
 
-    return psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    return min(cores, allowed)
 
 
 def has_vnni() -> bool:

@@ -4,21 +4,22 @@ from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 
-from .. import architectures
+from .. import architectures, checkpoint
+from ..checkpoint import Structure
 
 
-def count(folder: Path, heads: list[int], neurons: list[int], length: int) -> int:
+def count(folder: Path, structure: Structure, length: int) -> int:
     """FLOPs (two a multiply-add) of one sequence of `length` tokens, embeddings' look-ups excluded.
 
-    folder: holds config.json. heads, neurons: what each layer keeps.
+    folder: holds config.json. structure: what each layer keeps.
     """
-    config = AutoConfig.from_pretrained(folder)
+    config = checkpoint.model_config(folder)
     with torch.device("meta"), torch.no_grad():
         # Eager attention is products that the counter sees; fused kernels differ between devices.
         model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").eval()
-        architectures.resize(model, heads, neurons)
+        architectures.resize(model, structure.head_counts, structure.neuron_counts)
         ids = torch.ones((1, length), dtype=torch.int64)
         with FlopCounterMode(display=False) as counter:
             model(input_ids=ids, attention_mask=torch.ones_like(ids))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Self
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from .inputs import Batch, Logits
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -36,7 +36,7 @@ class Session:
         try:
             self._session = ort.InferenceSession(str(path), options, providers=[wanted])
         except Exception as error:  # its exceptions share no base class
-            raise UserError(f"ONNX Runtime cannot load {path}: {str(error).splitlines()[0]}") from error
+            raise UserError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from error
         used = self._session.get_providers()[0]
         if used != wanted:
             raise UserError(f"provider {provider} was asked for, and ONNX Runtime fell back to {used}")

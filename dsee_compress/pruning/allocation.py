@@ -16,12 +16,11 @@ def keep(scores: list[Tensor], share: float, allocation: Allocation) -> list[lis
     wherever they are, but leaves each layer its best unit. Of equal scores the later unit goes first.
     """
     if allocation == "per-layer":
-        return [_best(layer, len(layer) - min(int(share * len(layer)), len(layer) - 1)) for layer in scores]
-    protected = [float("inf") * (torch.arange(len(layer)) == _best(layer, 1)[0]) for layer in scores]
-    lifted = torch.cat([torch.where(guard > 0, guard, layer) for guard, layer in zip(protected, scores, strict=True)])
-    removed = min(int(share * len(lifted)), len(lifted) - len(scores))
-    kept = torch.zeros(len(lifted), dtype=torch.bool)
-    kept[_best(lifted, len(lifted) - removed)] = True
+        return [_best(layer, len(layer) - min(_part(share, layer), len(layer) - 1)) for layer in scores]
+    together = torch.cat([layer.index_fill(0, torch.tensor(_best(layer, 1)), float("inf")) for layer in scores])
+    removed = min(_part(share, together), len(together) - len(scores))
+    kept = torch.zeros(len(together), dtype=torch.bool)
+    kept[_best(together, len(together) - removed)] = True
     return [part.nonzero().flatten().tolist() for part in kept.split([len(layer) for layer in scores])]
 
 
@@ -38,6 +37,11 @@ def weight_masks(scores: list[Tensor], share: float, allocation: Allocation) -> 
     return [part.view_as(matrix) for part, matrix in zip(parts, scores, strict=True)]
 
 
+def _part(share: float, units: Tensor) -> int:
+    """floor(share · units), exact for shares such as 0.29 that binary fractions fall just short of."""
+    return int(share * len(units) + 1e-9)
+
+
 def _best(scores: Tensor, count: int) -> list[int]:
     order = torch.argsort(scores, descending=True, stable=True)
     return sorted(order[:count].tolist())
@@ -46,5 +50,5 @@ def _best(scores: Tensor, count: int) -> list[int]:
 def _entry_mask(scores: Tensor, share: float) -> Tensor:
     order = torch.argsort(scores, stable=True)
     mask = torch.ones_like(scores)
-    mask[order[: int(share * len(scores))]] = 0
+    mask[order[: _part(share, scores)]] = 0
     return mask

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
-
 from .. import architectures, checkpoint
 from ..checkpoint import Manifest
 from ..configs import BenchmarkConfig
@@ -19,23 +17,27 @@ RESULT = "benchmark.json"
 def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) -> Path:
     """Measure every artifact in `folder`, and in the baseline; write `benchmark.json` into `folder`.
 
-    Speed-ups are over the baseline's fp32 artifact, or over the folder's own first one without a baseline.
+    Speed-ups are over the baseline's first artifact (fp32 if it has one), or the folder's own without a baseline.
     """
     session.runtime()
-    named = name_artifacts(folder, checkpoint.read(folder, "export"))
+    ours = named = name_artifacts(folder, checkpoint.read(folder, "export"))
     baseline = None
     resolved = config.resolved()
     if config.baseline is not None:
         base = Path(config.baseline)
         resolved["baseline"] = str(base.resolve())
+        if base.resolve() == folder.resolve():
+            raise UserError(f"{folder} is its own baseline; give another folder")
         theirs = name_artifacts(base, checkpoint.read(base, "export"))
         baseline = checkpoint.fingerprint(base)
-        named = theirs | {name: path for name, path in named.items() if path not in theirs.values()}
+        if named.keys() & theirs.keys():
+            theirs = {f"baseline_{name}": path for name, path in theirs.items()}
+        named = theirs | named
     key = {"config": resolved, "folder": checkpoint.fingerprint(folder), "baseline": baseline}
     if not overwrite and checkpoint.has_result(folder / RESULT, key):
         return folder
 
-    model = AutoConfig.from_pretrained(folder)
+    model = checkpoint.model_config(folder)
     longest = architectures.longest_input(model)
     if config.sequence_length > longest:
         raise UserError(
@@ -57,6 +59,7 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
     with step("measure memory and size"):
         rows: list[dict[str, Any]] = [
             latency.row(name, path, samples[name], samples[reference], model.vocab_size, setting)
+            | {"baseline": name not in ours}
             for name, path in named.items()
         ]
     result = {
@@ -73,4 +76,4 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
 def name_artifacts(folder: Path, manifest: Manifest) -> dict[str, Path]:
     """The ONNX files of a folder as dense_fp32, pruned_int8 and so on."""
     kind = manifest.metrics["kind"]
-    return {f"{kind}_{precision}": path for precision, path in artifacts(folder).items()}
+    return {f"{kind}_{precision}": path for precision, path in artifacts(folder, manifest).items()}

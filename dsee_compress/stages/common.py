@@ -8,17 +8,22 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import architectures
 from ..checkpoint import Structure
+from ..errors import UserError
 from ..evaluation import accuracy, inputs, parity
 from ..evaluation.inputs import Batch, Logits
 from ..evaluation.parity import Gate, Parity
+from ..tasks import classification
 
 Collator = Callable[[list[dict[str, Any]]], dict[str, Any]]
 GATE_ROWS = 64
 
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer saved in a stage folder."""
-    return AutoTokenizer.from_pretrained(folder)
+    """The tokenizer saved in a stage folder; UserError if it is missing or damaged."""
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # tokenizers raises Exception itself
+        raise UserError(f"the tokenizer in {folder} is missing or damaged; write the folder again") from error
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -49,7 +54,7 @@ def validation_accuracy(model: PreTrainedModel, rows: Any, collator: Collator, b
     """Accuracy of a PyTorch model on encoded rows."""
     batches = inputs.padded_batches(rows, collator, batch_size)
     predicted = accuracy.predict(parity.torch_forward(model), batches).argmax(-1)
-    return float((predicted == rows["labels"]).mean())
+    return classification.accuracy(predicted, rows["labels"])
 
 
 def whole(model: PreTrainedModel) -> Structure:

@@ -9,6 +9,7 @@ from .. import architectures, checkpoint
 from ..adapters import model as adapters
 from ..checkpoint import Manifest
 from ..configs import ExportConfig
+from ..errors import UserError
 from ..evaluation import environment, parity, session
 from ..evaluation.inputs import random_batches
 from ..exporting import fusion, graph, quantization
@@ -27,7 +28,7 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
     parent = checkpoint.read(source, "finetune", "prune")
     resolved = config.resolved()
     link = checkpoint.link_parent(source, output)
-    if not overwrite and checkpoint.up_to_date(output, "export", resolved, {"parent": link.fingerprint}):
+    if checkpoint.up_to_date(output, "export", resolved, {"parent": link.fingerprint}, overwrite):
         return output
     session.runtime()
 
@@ -83,9 +84,13 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
     return output
 
 
-def artifacts(folder: Path) -> dict[str, Path]:
-    """The ONNX files of an export folder, by precision."""
-    return {name: folder / file for name, file in ARTIFACTS.items() if (folder / file).is_file()}
+def artifacts(folder: Path, manifest: Manifest) -> dict[str, Path]:
+    """The ONNX files of an export folder, by precision; UserError if one that it should hold is gone."""
+    paths = {name: folder / file for name, file in ARTIFACTS.items() if name in manifest.config["precision"]}
+    for path in paths.values():
+        if not path.is_file():
+            raise UserError(f"{path} is missing; export again with --overwrite")
+    return paths
 
 
 def export_gate(model: PreTrainedModel, path: Path) -> parity.Parity:

@@ -21,9 +21,9 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
     resolved = config.resolved() | {"model": location, "data": data_location}
     inputs = {
         "model": pretrained.fingerprint(location, config.model_sha256),
-        "data": data.fingerprint(data_location),
+        "data": data.fingerprint(data_location, "train", "validation"),
     }
-    if not overwrite and checkpoint.up_to_date(output, "finetune", resolved, inputs):
+    if checkpoint.up_to_date(output, "finetune", resolved, inputs, overwrite):
         return output
     trainer.resolve_precision(config.precision, trainer.resolve_device(config.device))
 

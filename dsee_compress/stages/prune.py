@@ -22,8 +22,9 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
     parent = checkpoint.read(source, "finetune")
     resolved = config.resolved()
     link = checkpoint.link_parent(source, output)
-    inputs = {"data": data.fingerprint(parent.task.data)}
-    if not overwrite and checkpoint.up_to_date(output, "prune", resolved, {"parent": link.fingerprint, **inputs}):
+    inputs = {"data": data.fingerprint(data.locate(parent.task.data), "train", "validation")}
+    identity = {"parent": link.fingerprint, **inputs}
+    if checkpoint.up_to_date(output, "prune", resolved, identity, overwrite):
         return output
     trainer.resolve_precision(config.precision, trainer.resolve_device(config.device))
 
@@ -39,7 +40,7 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
     with checkpoint.writing(output, overwrite) as folder:
         training = {}
         if config.retune_epochs:
-            state = checkpoint.resumable(output, {"config": resolved, "parent": link.fingerprint, **inputs})
+            state = checkpoint.resumable(output, {"config": resolved, **identity})
             training = trainer.train(model, rows, collator, config, config.retune_epochs, state, "retune")
         with step("merge, remove and save"):
             batches = common.gate_batches(validation, collator)
@@ -91,13 +92,13 @@ def apply_mask(model: PreTrainedModel, config: PruneConfig) -> Structure:
         scores = [importance.weight_scores(linear, criterion) for linear in linears]
         masking.mask_weights(model, allocation.weight_masks(scores, config.weights, config.allocation))
         return common.whole(model)
-    kept: dict[str, list[list[int]]] = {}
+    kept = common.whole(model).model_dump()
     for name, share, score in (
         ("heads", config.heads, importance.head_scores),
         ("neurons", config.neurons, importance.neuron_scores),
     ):
-        units = [score(layer, criterion) for layer in layers]
-        kept[name] = allocation.keep(units, share, config.allocation)
+        if share:
+            kept[name] = allocation.keep([score(layer, criterion) for layer in layers], share, config.allocation)
     structure = Structure(**kept)
     masking.mask_structure(model, structure)
     return structure

@@ -23,7 +23,10 @@ def report(run: Path) -> Path:
     chain = {described.stage: (path, described) for path, described in validate.lineage(folder, manifest)}
     missing = [stage for stage in ("finetune", "prune") if stage not in chain]
     if missing:
-        raise UserError(f"{folder} cannot be reported on: the {' and '.join(missing)} folder it came from is gone")
+        raise UserError(
+            f"{folder} cannot be reported on: a report compares a pruned model with the one before, and the "
+            f"{' and '.join(missing)} folder is not, or no longer, among what it was made from"
+        )
     validation = _result(folder, validate.RESULT, "validate")
     measured = _result(folder, benchmark.RESULT, "benchmark")
     with step("write the report"):
@@ -44,7 +47,7 @@ def compose(
     exported = chain["export"][1]
     length = measured["latency"][0]["sequence_length"]
     costs = [
-        flops.count(folder, described.structure.head_counts, described.structure.neuron_counts, length)
+        flops.count(folder, described.structure, length)
         for folder, described in ((tuned_folder, tuned), (pruned_folder, pruned))
     ]
     # Without an fp32 artifact there is only the comparison that the export made before it was removed.
@@ -110,7 +113,11 @@ def _result(folder: Path, name: str, command: str) -> dict[str, Any]:
     path = folder / name
     if not path.is_file():
         raise UserError(f"{folder} has no {name}; run dsee-compress {command} {folder} first")
-    content: dict[str, Any] = json.loads(path.read_text())
-    if content["key"]["folder"] != checkpoint.fingerprint(folder):
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+        made_from = content["key"]["folder"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged; run dsee-compress {command} {folder} again") from error
+    if made_from != checkpoint.fingerprint(folder):
         raise UserError(f"{path} is of an earlier content of its folder; run dsee-compress {command} {folder} again")
     return content

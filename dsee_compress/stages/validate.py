@@ -34,7 +34,7 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
     key = {
         "config": config.resolved() | {"data": task.data},
         "folder": checkpoint.fingerprint(folder),
-        "data": data.fingerprint(task.data),
+        "data": data.fingerprint(task.data, config.split),
     }
     if not overwrite and checkpoint.has_result(folder / RESULT, key):
         return folder
@@ -79,14 +79,15 @@ def _logits_of_lineage(folder: Path, manifest: Manifest, batches: list[Batch]) -
     logits = {}
     chain = lineage(folder, manifest)
     if chain[0][1].parent is not None:
-        console.print(f"[yellow]{chain[0][0]}: its parent folder is gone or changed; measuring without it[/]")
+        console.print(f"{chain[0][0]}: its parent folder is gone or changed; measuring without it", markup=False)
     for source, described in chain:
         if described.stage != "export":
             name = TORCH_NAMES[described.stage]
-            with step(f"predict: {name}"):
+            with step(f"predict with {name}"):
                 logits[name] = accuracy.predict(parity.torch_forward(adapters.load_merged(source)), batches)
-        for precision, path in artifacts(source).items():
-            with step(f"predict: onnx_{precision}"), session.Session(path) as live:
+        onnx = artifacts(source, described) if described.stage == "export" else {}
+        for precision, path in onnx.items():
+            with step(f"predict with onnx_{precision}"), session.Session(path) as live:
                 logits[f"onnx_{precision}"] = accuracy.predict(live.forward, batches)
     return logits
 
@@ -102,13 +103,13 @@ def _export_proof(logits: dict[str, Logits]) -> dict[str, float]:
 
 def _metric_gates(correct: dict[str, Any], config: ValidateConfig) -> list[dict[str, Any]]:
     """The precision and the compression gate, as far as their models are among `correct`."""
-    full_precision = next((name for name in ("onnx_fp32", "pruned") if name in correct), None)
-    if full_precision is None:
-        return []
+    full_precision = next((name for name in ("onnx_fp32", "pruned", "dense_finetuned") if name in correct), None)
+    exported = [name for name in correct if name.startswith("onnx_")]
+    finals = exported or [name for name in correct if name == "pruned"]
     gates = []
     for gate, reference, candidate, allowed in (
         ("precision", full_precision, "onnx_int8", config.max_drop),
-        ("compression", "dense_finetuned", full_precision, config.max_compression_drop),
+        *(("compression", "dense_finetuned", final, config.max_compression_drop) for final in finals),
     ):
         if reference not in correct or candidate not in correct:
             continue

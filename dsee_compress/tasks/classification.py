@@ -22,8 +22,10 @@ def describe(data: str, text: list[str] | None, label: str | None, max_length: i
     columns = data_sets.find_text(rows.column_names, text, where)
     target = data_sets.find_label(rows.column_names, label, where)
     declared = getattr(rows.features[target], "names", None)
+    if any(isinstance(value, list | dict) for value in rows[target][:1]):
+        raise UserError(f"{where} has lists or objects in {target!r}; one label a row")
     labels = declared or sorted(set(rows[target]), key=lambda value: (value is None, value))
-    if None in labels:
+    if None in labels or "" in labels:
         raise UserError(f"{where} has rows without a {target!r}")
     if any(isinstance(value, float) for value in labels):
         raise UserError(f"{where} has numbers with a fraction as labels; classification needs classes")
@@ -43,6 +45,9 @@ def encode(task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dat
     target = data_sets.find_label(rows.column_names, task.label, where)
     declared = getattr(rows.features[target], "names", None)
     index = {name: position for position, name in enumerate(task.labels)}
+    special = tokenizer.num_special_tokens_to_add(pair=len(columns) == 2)
+    if task.max_length <= special:
+        raise UserError(f"max_length {task.max_length} leaves no room beside the {special} special tokens of a row")
 
     def encode_rows(batch: dict[str, list[Any]]) -> dict[str, Any]:
         texts = [batch[column] for column in columns]

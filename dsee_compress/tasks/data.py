@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .. import checkpoint
 from ..configs import nearest
-from ..errors import UserError
+from ..errors import UserError, first_line
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,12 +28,12 @@ def locate(data: str) -> str:
     return data
 
 
-def fingerprint(location: str) -> str:
-    """SHA-256 of a local folder's split files; a hub id stands for itself."""
+def fingerprint(location: str, *splits: str) -> str:
+    """SHA-256 of the files of a local folder's `splits`; a hub id stands for itself."""
     folder = Path(location)
     if not folder.is_dir():
         return location
-    return checkpoint.digest([path for path in folder.iterdir() if path.suffix in FORMATS])
+    return checkpoint.digest([_file(folder, split) for split in splits])
 
 
 def read_split(location: str, split: str) -> "Dataset":
@@ -45,9 +45,11 @@ def read_split(location: str, split: str) -> "Dataset":
     if Path(location).is_dir():
         path = _file(Path(location), split)
         try:
-            rows = datasets.load_dataset(FORMATS[path.suffix], data_files=str(path), split="train")
+            # A csv cell that says "None" or "NA" is a text, not a missing value.
+            options = {"keep_default_na": False} if path.suffix == ".csv" else {}
+            rows = datasets.load_dataset(FORMATS[path.suffix], data_files=str(path), split="train", **options)
         except Exception as error:  # each format's reader has its own
-            cause = str(error.__cause__ or error).splitlines()[0]
+            cause = first_line(error.__cause__ or error)
             if "corresponds to no data" in cause:
                 raise UserError(f"{path} has no rows") from error
             raise UserError(f"{path} cannot be read as {path.suffix[1:]}: {cause}") from error
@@ -107,5 +109,4 @@ def _from_hub(data: str, split: str) -> "Dataset":
             return datasets.load_dataset(*arguments, split=split)
         except Exception as error:  # datasets raises many kinds for a set that is not there
             cause = error
-    message = str(cause).splitlines()[0]
-    raise UserError(f"data {data!r} is neither a folder nor to be had from the hub: {message}") from cause
+    raise UserError(f"data {data!r} is neither a folder nor to be had from the hub: {first_line(cause)}") from cause

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import architectures, checkpoint
-from ..errors import UserError
+from ..errors import UserError, first_line
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _PACKAGE = "package:"
+_READ = {".json", ".txt", ".model"}
+"""Endings of what a model folder holds beside its weights that changes the result."""
 
 
 def locate(model: str) -> str:
@@ -35,9 +37,9 @@ def locate(model: str) -> str:
 
 
 def fingerprint(location: str, expected: str | None) -> str:
-    """SHA-256 of a local folder's model.safetensors; a hub id stands for itself.
+    """SHA-256 of a local folder's weights, config and tokenizer; a hub id stands for itself.
 
-    UserError if `expected` is given and is not that of the file.
+    UserError if `expected` is given and is not that of model.safetensors.
     """
     weights = Path(location) / "model.safetensors"
     if not weights.is_file():
@@ -46,10 +48,26 @@ def fingerprint(location: str, expected: str | None) -> str:
         if expected is not None:
             raise UserError(f"model_sha256 is given, and {location!r} is not a local folder to check it on")
         return location
-    found = checkpoint.sha256(weights)
-    if expected not in (None, found):
+    if expected is not None and checkpoint.sha256(weights) != expected.lower():
+        found = checkpoint.sha256(weights)
         raise UserError(f"{weights} has SHA-256 {found}, not the expected {expected}; do not use it")
-    return found
+    return checkpoint.digest([path for path in Path(location).iterdir() if path == weights or path.suffix in _READ])
+
+
+def load_config(location: str) -> "PretrainedConfig":
+    """The model's config; UserError if it cannot be had, or the model cannot be compressed."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(location)
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"model {location!r} has no readable config, neither in a folder nor on the hub: {first_line(error)}"
+        ) from error
+    architectures.get(config.model_type)
+    if config.hidden_act != "gelu":
+        raise UserError(f"model {location!r} has {config.hidden_act!r} in its FFN; gelu alone is exported fused")
+    return config
 
 
 def load(location: str, labels: list[str], seed: int) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
@@ -58,14 +76,9 @@ def load(location: str, labels: list[str], seed: int) -> tuple["PreTrainedModel"
     UserError for an architecture that is not known, damaged weights, or a model that cannot be had.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, set_seed
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
 
-    try:
-        config = AutoConfig.from_pretrained(location)
-    except (OSError, ValueError) as error:
-        message = str(error).splitlines()[0]
-        raise UserError(f"model {location!r} is neither a folder nor to be had from the hub: {message}") from error
-    architectures.get(config.model_type)
+    config = load_config(location)
     config.id2label = dict(enumerate(labels))
     config.problem_type = "single_label_classification"
     config.label2id = {label: index for index, label in enumerate(labels)}
@@ -73,11 +86,28 @@ def load(location: str, labels: list[str], seed: int) -> tuple["PreTrainedModel"
         checkpoint.check_tensors(Path(location) / "model.safetensors")
     set_seed(seed)
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            location, config=config, dtype=torch.float32, use_safetensors=True
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            location,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(location)
-    except (OSError, ValueError, RuntimeError) as error:
-        message = str(error).splitlines()[0]
-        raise UserError(f"model {location!r} cannot be loaded: {message}") from error
+    except Exception as error:  # tokenizers raises Exception itself
+        raise UserError(f"model {location!r} cannot be loaded: {first_line(error)}") from error
+    head = tuple(f"{path}." for path in architectures.of(model).task_head)
+    mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in loading["mismatched_keys"]]
+    strange = [name for name in (*loading["missing_keys"], *mismatched) if not name.startswith(head)]
+    if strange:
+        raise UserError(
+            f"the weights in {location} lack {len(strange)} tensors that its config.json describes, "
+            f"{strange[0]!r} among them; they are of another model"
+        )
+    if len(tokenizer) > config.vocab_size:
+        raise UserError(
+            f"the tokenizer in {location} knows {len(tokenizer)} tokens and the model {config.vocab_size}; "
+            "they do not belong together"
+        )
     return model.eval(), tokenizer

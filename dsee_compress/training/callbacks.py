@@ -32,6 +32,8 @@ class CheckpointMarker(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Called by the Trainer after it has written everything."""
         folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        for path in folder.iterdir():
+            checkpoint.fsync(path)
         checkpoint.write_json(folder / _WHOLE, self.seconds)
 
 
@@ -72,8 +74,6 @@ class RichProgress(TrainerCallback):
         if "loss" in (kwargs.get("logs") or {}):
             self._bar.update(self._task, loss=f"loss {kwargs['logs']['loss']:.3f}")
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Close the bar."""
+    def stop(self) -> None:
+        """Close the bar, also when training was stopped."""
         self._bar.stop()

@@ -43,7 +43,8 @@ def train(
 ) -> dict[str, Any]:
     """Train the parameters that require a gradient, in place; the model comes back on the CPU in eval mode.
 
-    Goes on from the last whole checkpoint in `checkpoints`. `label` names the work in the progress bar.
+    Goes on from the last whole checkpoint in `checkpoints`. `label` names the work in the progress bar. Raises
+    UserError if the trained weights are not finite.
     Returns seconds, steps, device, precision and the mean loss of the last epoch.
     """
     device = resolve_device(config.device)
@@ -73,9 +74,15 @@ def train(
     whole, earlier = last_whole_checkpoint(checkpoints)
     marker = CheckpointMarker(earlier)
     trainer.add_callback(marker)
-    trainer.add_callback(RichProgress(label))
-    trainer.train(resume_from_checkpoint=whole)
+    progress = RichProgress(label)
+    trainer.add_callback(progress)
+    try:
+        trainer.train(resume_from_checkpoint=whole)
+    finally:
+        progress.stop()
     model.to("cpu").eval()
+    if not all(torch.isfinite(tensor).all() for tensor in _trained(model).values()):
+        raise UserError(f"training diverged with a learning rate of {config.learning_rate:g}; choose a smaller one")
     return {
         "seconds": marker.seconds,
         "steps": trainer.state.global_step,
@@ -99,7 +106,7 @@ def resolve_precision(asked: str, device: str) -> str:
     if asked == "fp16" and device == "cpu":
         raise UserError("precision fp16 trains on CUDA only; use bf16 or fp32 on the CPU")
     if asked == "auto":
-        return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return asked
 
 

@@ -105,8 +105,9 @@ def test_rank_beyond_the_matrix_is_refused():
         make(4, 9, 5, 0)
 
 
-def test_bfloat16_autocast_stays_near_fp32_and_gradients_stay_fp32():
-    layer = make(8, 6, 2, 4).float()
+@pytest.mark.parametrize("mask", MASKS)
+def test_bfloat16_autocast_stays_near_fp32_and_gradients_stay_fp32(mask):
+    layer = make(8, 6, 2, 4, mask=mask).float()
     x = torch.randn(5, 6, requires_grad=True)
     exact = layer(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):

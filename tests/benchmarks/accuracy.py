@@ -29,10 +29,7 @@ def measure(data: Path, seed: int, work: Path, prune: dict) -> dict:
     dsee_compress.validate(exported, max_drop=0.5, max_compression_drop=0.5)
     validation = json.loads((exported / "validation.json").read_text())
     dense, final = checkpoint.read(tuned), checkpoint.read(pruned)
-    cost = [
-        flops.count(source, manifest.structure.head_counts, manifest.structure.neuron_counts, LENGTH)
-        for source, manifest in ((tuned, dense), (pruned, final))
-    ]
+    cost = [flops.count(source, manifest.structure, LENGTH) for source, manifest in ((tuned, dense), (pruned, final))]
     return {
         "set": data.name,
         "seed": seed,

@@ -68,9 +68,9 @@ def test_long_texts_are_cut(tmp_path, tokenizer):
 
 def test_fingerprint_follows_the_content(tmp_path):
     write(tmp_path, "train", ROWS, "jsonl")
-    before = data.fingerprint(str(tmp_path))
+    before = data.fingerprint(str(tmp_path), "train")
     write(tmp_path, "train", ROWS[:2], "jsonl")
-    assert data.fingerprint(str(tmp_path)) != before
+    assert data.fingerprint(str(tmp_path), "train") != before
 
 
 @pytest.mark.parametrize(
