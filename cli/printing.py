@@ -32,3 +32,36 @@ def listing(title: str, header: list[str], rows: list[list[str]], figures: bool 
     for row in rows:
         table.add_row(*row)
     out.print(table)
+
+
+def accuracy(title: str, result: dict[str, Any]) -> None:
+    """The accuracies and gates of validation.json or report.json."""
+    rows = [
+        [name, f"{entry['value']:.2%}", f"{entry['ci95'][0]:.2%} to {entry['ci95'][1]:.2%}"]
+        for name, entry in result["accuracy"].items()
+    ]
+    listing(title, ["", "accuracy", "95 %"], rows)
+    for gate in result["gates"]:
+        low, high = gate["change"]["ci95"]
+        print(
+            f"{gate['gate']}: {gate['candidate']} {gate['change']['value']:+.2%} ({low:+.2%} to {high:+.2%}) "
+            f"against {gate['reference']}, allowed -{gate['allowed_drop']:.2%}: {gate['verdict']}"
+        )
+
+
+def latency(rows: list[dict[str, Any]], reference: str) -> None:
+    """The rows of benchmark.json or report.json."""
+    lines = []
+    for row in rows:
+        low, high = row["speedup"]["ci95"]
+        lines.append(
+            [
+                row["artifact"],
+                *(f"{row[name]:.2f}" for name in ("p50_ms", "p95_ms", "p99_ms")),
+                f"{row['speedup']['value']:.2f} ({low:.2f} to {high:.2f})",
+                f"{row['peak_rss_mb']:.0f}",
+                f"{row['size_mb']:.1f}",
+            ]
+        )
+    title = f"batch {rows[0]['batch']}, {rows[0]['sequence_length']} tokens, {rows[0]['threads']} threads"
+    listing(title, ["", "p50 ms", "p95", "p99", f"times {reference}", "RSS MB", "MB"], lines)

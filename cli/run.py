@@ -1,12 +1,13 @@
 """dsee-compress run."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .options import Output, Overwrite
-from .printing import listing, out, wrote
+from .printing import accuracy, latency, listing, wrote
 
 
 def run(
@@ -36,7 +37,12 @@ def run(
         listing("plan", ["stage", "", "writes", ""], rows, figures=False)
         return
     folder = stage.run(config, output, overwrite)
-    from rich.markdown import Markdown
-
-    out.print(Markdown((folder / "report.md").read_text()))
+    report = json.loads((folder / "report.json").read_text())
+    cost = report["cost"]
+    accuracy(f"{report['task']['name']}, {report['task']['validation_examples']} examples", report)
+    latency(report["latency"], report["latency_reference"])
+    print(
+        f"{cost['flops']['saved']:.1%} of the FLOPs saved, {cost['parameters']['final']:,} of "
+        f"{cost['parameters']['dense']:,} parameters left; the whole report is {folder / 'report.html'}"
+    )
     wrote(folder)

@@ -14,7 +14,6 @@ from .configs import (
     ExportConfig,
     FinetuneConfig,
     PruneConfig,
-    RunConfig,
     StrictConfig,
     ValidateConfig,
 )
@@ -121,7 +120,10 @@ def run(
     """Run every stage of a recipe (a YAML file, or its content) that is not up to date; returns `output`."""
     from .stages import run as stage
 
-    config = RunConfig.parse(recipe) if isinstance(recipe, dict) else stage.read_recipe(Path(recipe), settings or [])
+    if isinstance(recipe, dict):
+        config = stage.parse_recipe(recipe, settings or [])
+    else:
+        config = stage.read_recipe(Path(recipe), settings or [])
     return stage.run(config, Path(output), overwrite)
 
 

@@ -70,6 +70,7 @@ def test_fingerprint_follows_weights_and_config_but_not_timings_or_reports(prune
     manifest["metrics"]["training"]["seconds"] = 1e6
     (copy / "dsee.json").write_text(json.dumps(manifest))
     (copy / "validation.json").write_text("{}")
+    (copy / ".DS_Store").write_text("of a file manager")
     assert checkpoint.fingerprint(copy) == original
     tensors = checkpoint.load_tensors(copy / "model.safetensors")
     name = next(iter(tensors))
@@ -105,6 +106,27 @@ def test_a_moved_run_still_knows_its_parents(pruned, tmp_path):
     assert checkpoint.parent_of(run / "prune", checkpoint.read(run / "prune")) == run / "finetune"
     (run / "finetune" / "adapter.safetensors").write_bytes(b"other")
     assert checkpoint.parent_of(run / "prune", checkpoint.read(run / "prune")) is None
+
+
+def test_a_folder_behind_a_link_knows_its_parents(pruned, tmp_path):
+    link = tmp_path / "deep" / "latest"
+    link.parent.mkdir()
+    link.symlink_to(pruned)
+    parent = checkpoint.parent_of(link, checkpoint.read(link))
+    assert parent is not None and parent.samefile(pruned.parent / "finetune")
+
+
+def test_what_a_kill_after_the_last_step_left_is_cleared(tmp_path, pruned):
+    import shutil
+
+    output = tmp_path / "made"
+    shutil.copytree(pruned, output)
+    (tmp_path / ".made.replaced").mkdir()
+    checkpoint.resumable(output, {"a": 1})
+    there = checkpoint.read(output)
+    identity = {**there.inputs, "parent": there.parent.fingerprint}
+    assert checkpoint.up_to_date(output, "prune", there.config, identity, overwrite=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
 def test_nothing_is_pickled(pruned, tuned, exported):

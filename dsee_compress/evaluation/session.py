@@ -20,15 +20,22 @@ def runtime() -> Any:
     return onnxruntime
 
 
+def require_provider(provider: str) -> Any:
+    """The onnxruntime module; UserError if it is not installed or does not have the provider."""
+    ort = runtime()
+    available = ort.get_available_providers()
+    if PROVIDERS[provider] not in available:
+        names = ", ".join(name.removesuffix("ExecutionProvider") for name in available)
+        raise UserError(f"provider {provider} was asked for, and this ONNX Runtime has only {names}")
+    return ort
+
+
 class Session:
     """One live ONNX Runtime session; `with` frees it, and ends its threads, at the end of the block."""
 
     def __init__(self, path: Path, provider: str = "cpu", threads: int | None = None) -> None:
         """Load `path`. UserError if the file is damaged, or the provider is not there or falls back to another."""
-        ort = runtime()
-        wanted = PROVIDERS[provider]
-        if wanted not in ort.get_available_providers():
-            raise UserError(f"provider {provider} was asked for, and this ONNX Runtime has only {_names(ort)}")
+        ort, wanted = require_provider(provider), PROVIDERS[provider]
         options = ort.SessionOptions()
         options.log_severity_level = 3
         if threads is not None:
@@ -52,7 +59,3 @@ class Session:
 
     def __exit__(self, *error: object) -> None:
         self._session = None
-
-
-def _names(ort: Any) -> str:
-    return ", ".join(name.removesuffix("ExecutionProvider") for name in ort.get_available_providers())

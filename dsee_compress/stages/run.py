@@ -11,6 +11,7 @@ from .. import checkpoint
 from ..configs import ExportConfig, RunConfig
 from ..errors import UserError
 
+PATHS = {"finetune": {"model", "data"}, "validate": {"data"}, "benchmark": {"baseline"}}
 SECTIONS = ("finetune", "prune", "export", "validate", "benchmark")
 
 
@@ -27,7 +28,7 @@ class PlannedStage:
 def read_recipe(path: Path, settings: list[str]) -> RunConfig:
     """Read a YAML recipe and apply `section.option=value` settings.
 
-    Paths of `model` and `data` that exist beside the recipe are meant; others are as in a shell. Raises UserError
+    Folders that exist beside the recipe are meant; others are as in a shell, as those of settings. Raises UserError
     for a file that is missing or no YAML, an unknown key (with the nearest known one) or a wrong value.
     """
     if not path.is_file():
@@ -38,12 +39,21 @@ def read_recipe(path: Path, settings: list[str]) -> RunConfig:
         raise UserError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"recipe {path} must map stages ({', '.join(SECTIONS)}) to their options")
+    for section, names in PATHS.items():
+        options = content.get(section)
+        if isinstance(options, dict):
+            content[section] = options | {name: _beside(path, options[name]) for name in names & options.keys()}
+    return parse_recipe(content, settings, str(path))
+
+
+def parse_recipe(content: Mapping[str, Any], settings: list[str], where: str = "") -> RunConfig:
+    """A recipe's content with `section.option=value` settings applied; UserError as read_recipe."""
+    sections = {
+        name: dict(options) if isinstance(options, Mapping) else options or {} for name, options in content.items()
+    }
     for setting in settings:
-        _apply(content, setting)
-    finetune = content.get("finetune")
-    if isinstance(finetune, dict):
-        content["finetune"] = {name: _beside(path, name, value) for name, value in finetune.items()}
-    return RunConfig.parse({name: value or {} for name, value in content.items()}, str(path))
+        _apply(sections, setting)
+    return RunConfig.parse(sections, where)
 
 
 def plan(config: RunConfig, run: Path, overwrite: bool = False) -> list[PlannedStage]:
@@ -90,16 +100,28 @@ def plan(config: RunConfig, run: Path, overwrite: bool = False) -> list[PlannedS
 
 
 def check(config: RunConfig) -> None:
-    """Raise UserError for what would stop a run before its first step: the model, the data, the devices."""
+    """Raise UserError for what would stop a run only after hours: the model, every split, devices, lengths."""
+    from .. import architectures
     from ..evaluation import session
-    from ..tasks import data, pretrained
+    from ..tasks import classification, data, pretrained
     from ..training import trainer
 
-    session.runtime()
+    session.require_provider(config.benchmark.provider)
+    if config.benchmark.baseline is not None:
+        checkpoint.read(Path(config.benchmark.baseline), "export")
     location = pretrained.locate(config.finetune.model)
     pretrained.fingerprint(location, config.finetune.model_sha256)
-    for split in {"train", "validation", config.validation.split}:
-        data.read_split(data.locate(config.finetune.data), split)
+    longest = architectures.longest_input(pretrained.load_config(location))
+    for name, length in (
+        ("finetune.max_length", config.finetune.max_length),
+        ("benchmark.sequence_length", config.benchmark.sequence_length),
+    ):
+        if length > longest:
+            raise UserError(f"{name} {length} is more than the {longest} tokens that the model reads")
+    trained_on = data.locate(config.finetune.data)
+    classification.describe(trained_on, config.finetune.text, config.finetune.label, config.finetune.max_length)
+    data.read_split(trained_on, "validation")
+    data.read_split(data.locate(config.validation.data or trained_on), config.validation.split)
     for stage in (config.finetune, config.prune):
         trainer.resolve_precision(stage.precision, trainer.resolve_device(stage.device))
 
@@ -121,15 +143,11 @@ def _apply(content: dict[str, Any], setting: str) -> None:
     section, dot, option = key.strip().partition(".")
     if not (equals and dot and section and option):
         raise UserError(f"--set {setting}: write it as stage.option=value, for example prune.heads=0.5")
-    if not isinstance(content.setdefault(section, {}), Mapping):
-        content[section] = {}
     try:
-        content[section][option] = yaml.safe_load(value)
+        content.setdefault(section, {})[option] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise UserError(f"--set {setting}: {value!r} is not a value") from error
 
 
-def _beside(recipe: Path, name: str, value: Any) -> Any:
-    if name in {"model", "data"} and isinstance(value, str) and (recipe.parent / value).exists():
-        return str(recipe.parent / value)
-    return value
+def _beside(recipe: Path, value: Any) -> Any:
+    return str(recipe.parent / value) if isinstance(value, str) and (recipe.parent / value).exists() else value

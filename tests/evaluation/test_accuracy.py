@@ -41,6 +41,16 @@ def test_verdicts_for_an_allowed_drop_of_a_point(change, verdict):
     assert accuracy.judge(change, 0.01) == verdict
 
 
+def test_interval_of_many_rows_needs_no_table_of_resamples():
+    import tracemalloc
+
+    correct = np.random.default_rng(0).random(400_000) < 0.9
+    tracemalloc.start()
+    accuracy.paired_interval(correct, ~correct)
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
+
+
 @given(st.lists(st.booleans(), min_size=2, max_size=60))
 def test_interval_holds_its_value_and_stays_a_share(flags):
     interval = accuracy.accuracy_interval(np.array(flags), resamples=200)

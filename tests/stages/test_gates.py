@@ -131,6 +131,27 @@ def test_pruning_that_costs_too_much_is_caught(bert_tuned, tmp_path):
     dsee_compress.validate(folder, max_drop=0.9, max_compression_drop=0.9)
 
 
+def test_an_int8_artifact_that_stands_alone_is_judged_too(bert_tuned, tmp_path, monkeypatch):
+    quantize = quantization.dynamic_int8
+
+    def quantize_noise(source, target, *, reduce_range):
+        import numpy as np
+        import onnx
+
+        model = onnx.load(str(source))
+        for tensor in model.graph.initializer:
+            if "classifier" in tensor.name:
+                flipped = -onnx.numpy_helper.to_array(tensor)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(flipped), tensor.name))
+        onnx.save(model, str(target) + ".flipped")
+        quantize(target.with_name(target.name + ".flipped"), target, reduce_range=reduce_range)
+
+    monkeypatch.setattr(quantization, "dynamic_int8", quantize_noise)
+    folder = dsee_compress.export(bert_tuned, output=tmp_path / "export", precision="int8")
+    with pytest.raises(GateError, match=r"onnx_int8 is .* less accurate than dense_finetuned"):
+        dsee_compress.validate(folder, max_drop=0.9)
+
+
 def test_a_difference_that_is_not_a_number_does_not_pass():
     import numpy as np
 

@@ -93,6 +93,39 @@ def test_benchmark_measures_every_artifact_against_the_baseline(exported, dense)
     assert sizes[0] == pytest.approx((dense / "model.onnx").stat().st_size / 1e6)
 
 
+def test_a_baseline_of_the_same_kind_is_measured_beside(exported, tmp_path):
+    other = dsee_compress.export(exported.parent / "prune", output=tmp_path / "other")
+    dsee_compress.benchmark(
+        other, baseline=str(exported), samples=10, rounds=1, warmup=1, sequence_length=16, threads=1
+    )
+    result = json.loads((other / "benchmark.json").read_text())
+    names = [(row["artifact"], row["baseline"]) for row in result["latency"]]
+    assert names == [
+        ("baseline_pruned_fp32", True),
+        ("baseline_pruned_int8", True),
+        ("pruned_fp32", False),
+        ("pruned_int8", False),
+    ]
+
+
+def test_heads_can_stay_where_query_and_value_carry_no_update(bert, data, tmp_path):
+    tuned = dsee_compress.finetune(
+        model=str(bert), data=str(data), output=tmp_path / "tuned", targets="ffn_in", epochs=1
+    )
+    pruned = dsee_compress.prune(tuned, output=tmp_path / "pruned", heads=0, neurons=0.5, retune_epochs=0)
+    assert checkpoint.read(pruned).structure.head_counts == [models.HEADS] * models.LAYERS
+
+
+def test_a_model_is_retuned_under_its_mask_in_bfloat16(bert_tuned, tmp_path):
+    for name, options in {"structured": {}, "unstructured": {"weights": 0.3}}.items():
+        folder = dsee_compress.prune(
+            bert_tuned, output=tmp_path / name, retune_epochs=1, precision="bf16", learning_rate=1e-2, **options
+        )
+        metrics = checkpoint.read(folder).metrics
+        assert metrics["training"]["precision"] == "bf16"
+        assert metrics["validation_accuracy"] >= 0.7
+
+
 @pytest.mark.parametrize("allocation", ["per-layer", "global"])
 def test_unstructured_zeros_survive_retune_merge_save_and_export(bert_tuned, tmp_path, allocation):
     import onnx
