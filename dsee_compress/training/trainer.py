@@ -1,5 +1,6 @@
 """transformers' Trainer over a model of which only updates and task head are trained."""
 
+import os
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -50,6 +51,8 @@ def train(
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     steps = -(-len(rows) // config.batch_size) * epochs
+    # The Trainer leaves its mixed precision in the environment, where the next one of the process would find it.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no" if precision == "fp32" else precision
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=epochs,
@@ -80,7 +83,8 @@ def train(
         trainer.train(resume_from_checkpoint=whole)
     finally:
         progress.stop()
-    model.to("cpu").eval()
+    # Mixed precision wraps the forward pass; what follows is measured in fp32.
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False).to("cpu").eval()
     if not all(torch.isfinite(tensor).all() for tensor in _trained(model).values()):
         raise UserError(f"training diverged with a learning rate of {config.learning_rate:g}; choose a smaller one")
     return {

@@ -103,3 +103,20 @@ def test_devices_and_precisions():
     assert trainer.resolve_precision("auto", "cpu") == "fp32"
     with pytest.raises(UserError, match="fp16 trains on CUDA only"):
         trainer.resolve_precision("fp16", "cpu")
+
+
+def test_mixed_precision_ends_with_its_training(bert, data, tmp_path):
+    """Neither the model's forward pass nor the next training of the process stays in bf16."""
+    model, rows, collator, config = prepare(bert, data, precision="bf16")
+    trainer.train(model, rows, collator, config, 1, tmp_path / "bf16", "")
+    batch = collator([{k: v for k, v in rows[i].items() if k != "labels"} for i in range(4)])
+    with torch.no_grad():
+        assert torch.equal(model(**batch).logits, type(model).forward(model, **batch).logits)
+    model, rows, collator, config = prepare(bert, data)
+    trainer.train(model, rows, collator, config, 1, tmp_path / "after", "")
+    after = weights(model)
+    model, rows, collator, config = prepare(bert, data, precision="fp32")
+    trainer.train(model, rows, collator, config, 1, tmp_path / "again", "")
+    with torch.no_grad():
+        assert model(**batch).logits.dtype == torch.float32
+    assert all(torch.equal(tensor, after[name]) for name, tensor in weights(model).items())
