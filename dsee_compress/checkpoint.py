@@ -94,6 +94,18 @@ class Manifest(StrictConfig):
     metrics: dict[str, Any]
 
 
+def child_of(parent: Manifest, link: Parent, **own: Any) -> Manifest:
+    """The manifest of a folder made from `parent`'s: what both share, and what is its own."""
+    return Manifest(
+        architecture=parent.architecture,
+        base=parent.base,
+        task=parent.task,
+        parent=link,
+        versions=library_versions(),
+        **own,
+    )
+
+
 def library_versions() -> dict[str, str]:
     """Versions of the installed libraries that a result depends on."""
     found = {}

@@ -67,16 +67,13 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
             fp32.unlink()
         model.config.save_pretrained(folder)
         common.save_tokenizer(tokenizer, folder)
-        manifest = Manifest(
+        manifest = checkpoint.child_of(
+            parent,
+            link,
             stage="export",
             config=resolved,
-            architecture=parent.architecture,
-            base=parent.base,
-            task=parent.task,
             structure=parent.structure,
-            parent=link,
             inputs={},
-            versions=checkpoint.library_versions(),
             seed=parent.seed,
             metrics=metrics,
         )

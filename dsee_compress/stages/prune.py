@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from .. import architectures, checkpoint
 from ..adapters import model as adapters
-from ..checkpoint import Manifest, Structure
+from ..checkpoint import Structure
 from ..configs import PruneConfig
 from ..evaluation import parity
 from ..progress import step
@@ -62,16 +62,13 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
                 "training": training,
                 "validation_accuracy": accuracy,
             }
-            manifest = Manifest(
+            manifest = checkpoint.child_of(
+                parent,
+                link,
                 stage="prune",
                 config=resolved,
-                architecture=parent.architecture,
-                base=parent.base,
-                task=parent.task,
                 structure=structure,
-                parent=link,
                 inputs=inputs,
-                versions=checkpoint.library_versions(),
                 seed=config.seed,
                 metrics=metrics,
             )
