@@ -55,7 +55,7 @@ def draw(report: dict, path: Path) -> None:
             axes.barh(names, figures, color=COLOURS, xerr=error, error_kw={"ecolor": "#334155"}, height=0.6)
             for position, figure_value in enumerate(figures):
                 text = form.format(figure_value)
-                axes.text(figure_value * 0.02, position, text, va="center", color="white", weight=600)
+                axes.text(figure_value * 0.02, position, text, va="center", color="white", weight="bold")
             axes.set_title(title, fontsize=11, loc="left", color="#334155")
             axes.tick_params(length=0, colors="#334155")
             axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
