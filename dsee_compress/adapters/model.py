@@ -85,14 +85,12 @@ def merge(model: PreTrainedModel) -> None:
 
     Raises GateError if an effective weight is not finite.
     """
-    for layer in architectures.layers(model):
-        for role in layer.architecture.linears:
-            linear = layer.linear(role)
-            if isinstance(linear, DseeLinear):
-                try:
-                    layer.replace(role, linear.merged())
-                except ValueError as error:
-                    raise GateError(f"merge: {error} in {role}; train with a smaller learning rate") from error
+    layers = architectures.layers(model)
+    for (index, role), linear in updates(model).items():
+        try:
+            layers[index].replace(role, linear.merged())
+        except ValueError as error:
+            raise GateError(f"merge: {error} in {role}; train with a smaller learning rate") from error
 
 
 def adapter_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
@@ -100,9 +98,7 @@ def adapter_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
     own = ("up", "down", "values", "rows", "columns")
     head = task_head(model)
     return {
-        name: tensor
-        for name, tensor in model.state_dict().items()
-        if name in head or (name.rpartition(".")[2] in own and name not in head)
+        name: tensor for name, tensor in model.state_dict().items() if name in head or name.rpartition(".")[2] in own
     }
 
 

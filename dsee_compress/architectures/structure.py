@@ -127,6 +127,13 @@ def longest_input(config: PretrainedConfig) -> int:
     return int(config.max_position_embeddings) - get(config.model_type).reserved_positions
 
 
+def require_length(config: PretrainedConfig, option: str, length: int) -> None:
+    """Raise UserError, naming the option, if `length` is more tokens than the model reads."""
+    longest = longest_input(config)
+    if length > longest:
+        raise UserError(f"{option} {length} is more than the {longest} tokens that the model reads")
+
+
 def named_linears(model: PreTrainedModel) -> Iterator[tuple[int, Role, nn.Module]]:
     """Every Linear of every layer, as (layer, role, module)."""
     for index, layer in enumerate(layers(model)):

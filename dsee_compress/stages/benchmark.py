@@ -38,11 +38,7 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
         return folder
 
     model = checkpoint.model_config(folder)
-    longest = architectures.longest_input(model)
-    if config.sequence_length > longest:
-        raise UserError(
-            f"sequence_length {config.sequence_length} is more than the {longest} tokens that the model reads"
-        )
+    architectures.require_length(model, "sequence_length", config.sequence_length)
     setting = latency.Setting(
         batch=config.batch,
         sequence_length=config.sequence_length,

@@ -30,9 +30,7 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
     with step("read the data"):
         task = classification.describe(data_location, config.text, config.label, config.max_length)
         model, tokenizer = pretrained.load(location, task.labels, config.seed)
-        longest = architectures.longest_input(model.config)
-        if config.max_length > longest:
-            raise UserError(f"max_length {config.max_length} is more than the {longest} tokens that the model reads")
+        architectures.require_length(model.config, "max_length", config.max_length)
         rows = classification.encode(task, "train", tokenizer)
         validation = classification.encode(task, "validation", tokenizer)
     with step(f"find Ω in {len(config.targets) * len(architectures.layers(model))} weights"):

@@ -13,7 +13,6 @@ from ..reporting import figures, render
 from . import benchmark, validate
 
 SCHEMA = 1
-NAMES = ("report.json", "report.md", "report.html")
 
 
 def report(run: Path) -> Path:

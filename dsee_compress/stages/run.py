@@ -111,13 +111,9 @@ def check(config: RunConfig) -> None:
         checkpoint.read(Path(config.benchmark.baseline), "export")
     location = pretrained.locate(config.finetune.model)
     pretrained.fingerprint(location, config.finetune.model_sha256)
-    longest = architectures.longest_input(pretrained.load_config(location))
-    for name, length in (
-        ("finetune.max_length", config.finetune.max_length),
-        ("benchmark.sequence_length", config.benchmark.sequence_length),
-    ):
-        if length > longest:
-            raise UserError(f"{name} {length} is more than the {longest} tokens that the model reads")
+    model = pretrained.load_config(location)
+    architectures.require_length(model, "finetune.max_length", config.finetune.max_length)
+    architectures.require_length(model, "benchmark.sequence_length", config.benchmark.sequence_length)
     trained_on = data.locate(config.finetune.data)
     classification.describe(trained_on, config.finetune.text, config.finetune.label, config.finetune.max_length)
     data.read_split(trained_on, "validation")

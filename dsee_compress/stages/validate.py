@@ -81,14 +81,14 @@ def _logits_of_lineage(folder: Path, manifest: Manifest, batches: list[Batch]) -
     if chain[0][1].parent is not None:
         console.print(f"{chain[0][0]}: its parent folder is gone or changed; measuring without it", markup=False)
     for source, described in chain:
-        if described.stage != "export":
+        if described.stage == "export":
+            for precision, path in artifacts(source, described).items():
+                with step(f"predict with onnx_{precision}"), session.Session(path) as live:
+                    logits[f"onnx_{precision}"] = accuracy.predict(live.forward, batches)
+        else:
             name = TORCH_NAMES[described.stage]
             with step(f"predict with {name}"):
                 logits[name] = accuracy.predict(parity.torch_forward(adapters.load_merged(source)), batches)
-        onnx = artifacts(source, described) if described.stage == "export" else {}
-        for precision, path in onnx.items():
-            with step(f"predict with onnx_{precision}"), session.Session(path) as live:
-                logits[f"onnx_{precision}"] = accuracy.predict(live.forward, batches)
     return logits
 
 

@@ -134,7 +134,7 @@ def test_an_int8_artifact_that_stands_alone_is_judged_too(bert_tuned, tmp_path, 
 
 
 def test_pruning_that_costs_too_much_is_caught(bert_tuned, tmp_path):
-    pruned = dsee_compress.prune(bert_tuned, output=tmp_path / "prune", heads=0.75, neurons=0.97, **NO_RETUNE)
+    pruned = dsee_compress.prune(bert_tuned, output=tmp_path / "prune", weights=0.99, **NO_RETUNE)
     folder = dsee_compress.export(pruned, output=tmp_path / "export")
     with pytest.raises(GateError, match=r"gate 'compression' failed: onnx_fp32 is .* than dense_finetuned .* allowed"):
         dsee_compress.validate(folder, max_drop=0.9)
