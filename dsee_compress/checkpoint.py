@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +21,7 @@ from .configs import StrictConfig
 from .errors import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel
 
 SCHEMA = 1
@@ -261,6 +262,17 @@ def has_result(path: Path, key: dict[str, Any]) -> bool:
     with contextlib.suppress(OSError, ValueError, KeyError):
         return bool(json.loads(path.read_text())["key"] == key)
     return False
+
+
+def remembered(path: Path, make: Callable[[], dict[str, "Tensor"]]) -> dict[str, "Tensor"]:
+    """The tensors in `path`, or those that `make` returns, which are then written there, whole or not at all."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        save_tensors(make(), partial)
+        fsync(partial)
+        partial.replace(path)
+    return load_tensors(path)
 
 
 def resumable(output: Path, key: dict[str, Any]) -> Path:

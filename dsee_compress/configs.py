@@ -13,6 +13,8 @@ from .errors import UserError
 
 Role = Literal["query", "key", "value", "attention_output", "ffn_in", "ffn_out"]
 Precision = Literal["fp32", "int8"]
+Criterion = Literal["auto", "delta", "combined", "magnitude", "slimming", "taylor", "random"]
+_GOALS = ("flops_saved", "heads", "neurons", "weights", "semi_structured")
 
 
 def _split_commas(value: Any) -> Any:
@@ -80,6 +82,12 @@ class FinetuneConfig(_TrainingConfig):
         min_length=1,
         description="Linears that carry an update: " + ", ".join(get_args(Role)) + ".",
     )
+    slimming: float = Field(
+        0.0,
+        ge=0,
+        description="Train a coefficient on every head and neuron under an L1 penalty of this strength, "
+        "for prune --criterion slimming.",
+    )
     epochs: int = Field(3, ge=1, description="Passes over the training data.")
     max_length: int = Field(128, ge=2, description="Tokens after which a text is cut.")
 
@@ -95,34 +103,57 @@ class FinetuneConfig(_TrainingConfig):
 class PruneConfig(_TrainingConfig):
     """Options of `prune` (DSEE steps II and III)."""
 
-    heads: Fraction = Field(0.25, description="Share of the attention heads to remove.")
-    neurons: Fraction = Field(0.4, description="Share of the FFN neurons to remove.")
-    weights: Fraction = Field(0.0, description="Unstructured instead: share of single weights set to zero.")
-    criterion: Literal["auto", "delta", "magnitude"] = Field(
+    flops_saved: Fraction | None = Field(
+        None,
+        description="Share of the FLOPs to save: the same share of heads and of neurons goes. 0.25 if nothing else "
+        "is asked for.",
+    )
+    heads: Fraction | None = Field(None, description="Instead: share of the attention heads to remove.")
+    neurons: Fraction | None = Field(None, description="Instead: share of the FFN neurons to remove.")
+    weights: Fraction | None = Field(None, description="Unstructured instead: share of single weights set to zero.")
+    semi_structured: str | None = Field(
+        None,
+        pattern=r"^[1-9]\d*:[1-9]\d*$",
+        description="Semi-structured instead: 2:4 keeps two of every four neighbours in a row, and so on.",
+    )
+    criterion: Criterion = Field(
         "auto",
-        description="Score: the update alone (delta) or the weight; auto is delta, magnitude for --weights.",
+        description="Score: the update alone (delta), the weight alone (magnitude), both (combined), the loss's "
+        "change without the unit (taylor), trained coefficients (slimming), random; auto is taylor for heads and "
+        "neurons, combined for weights.",
     )
     allocation: Literal["global", "per-layer"] = Field(
         "global", description="Remove the lowest scores of the whole model, or the same share in every layer."
     )
-    retune_epochs: int = Field(2, ge=0, description="Passes over the training data under the mask.")
+    round_to: int = Field(1, ge=1, description="Layers that lose neurons keep a multiple of this.")
+    sequence_length: int = Field(128, ge=2, description="Tokens for which flops_saved counts.")
+    steps: int = Field(1, ge=1, description="Steps in which to get there; each scores, removes and retunes.")
+    retune_epochs: int = Field(2, ge=0, description="Passes over the training data after each step.")
+    distill: bool = Field(
+        False, description="Retune towards the answers and hidden states of the model before pruning, too."
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _weights_replace_structure(cls, options: Any) -> Any:
-        if isinstance(options, Mapping) and options.get("weights"):
-            return {"heads": 0.0, "neurons": 0.0, **options}
+    def _something_to_remove(cls, options: Any) -> Any:
+        if isinstance(options, Mapping) and all(options.get(name) is None for name in _GOALS):
+            return {**options, "flops_saved": 0.25}
         return options
 
     @model_validator(mode="after")
-    def _one_mode(self) -> Self:
-        if self.weights and (self.heads or self.neurons):
-            raise ValueError("weights (unstructured) goes without heads and neurons (structured)")
-        if self.weights and self.criterion == "delta" and self.allocation == "global":
+    def _one_goal(self) -> Self:
+        given = [name for name in _GOALS if getattr(self, name) is not None]
+        if len(given) > 1 and set(given) != {"heads", "neurons"}:
+            raise ValueError(f"{' and '.join(given)} are different goals; choose one (heads and neurons go together)")
+        if self.weights is not None and self.criterion == "delta" and self.allocation == "global":
             raise ValueError(
                 "criterion delta knows nothing of weights without an update, so it cannot rank those of different "
-                "matrices; use allocation per-layer or criterion magnitude"
+                "matrices; use allocation per-layer or another criterion"
             )
+        if self.semi_structured is not None:
+            kept, _, group = self.semi_structured.partition(":")
+            if int(kept) >= int(group):
+                raise ValueError(f"semi_structured {self.semi_structured} removes nothing")
         return self
 
 

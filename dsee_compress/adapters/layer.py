@@ -1,6 +1,7 @@
 """DseeLinear: a frozen Linear with the trained update (alpha / r) (U V + S2) under a mask S1."""
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,14 @@ class DseeLinear(nn.Module):
     up U: (d_out, r), zero at first; down V: (r, d_in), random at first.
     values: (N), the entries of S2, zero at first; `rows`, `columns`: (N), where they stand (Ω).
     mask S1: None, or of a shape that broadcasts to W: (d_out, 1) rows, (1, d_in) columns, (d_out, d_in) entries.
+    gain: None, or (units), factors on the groups of d_in / units inputs that a head or a neuron feeds in (slimming).
     scale: alpha / r; with r = 0 it is alpha.
     """
 
     rows: Tensor
     columns: Tensor
     mask: Tensor | None
+    gain: nn.Parameter | None
 
     def __init__(
         self,
@@ -45,14 +48,26 @@ class DseeLinear(nn.Module):
         self.register_buffer("rows", rows.clone().to(device))
         self.register_buffer("columns", columns.clone().to(device))
         self.register_buffer("mask", None)
+        self.register_parameter("gain", None)
+
+    @property
+    def carries_update(self) -> bool:
+        """Whether there is a U V or an S2 at all."""
+        return self.up.numel() + self.values.numel() > 0
+
+    def trained(self) -> list[nn.Parameter]:
+        """U, V, S2 and the gain, as far as they have entries."""
+        own = (self.up, self.down, self.values, self.gain)
+        return [parameter for parameter in own if parameter is not None and parameter.numel()]
 
     def update(self) -> Tensor:
         """(alpha / r) (U V + S2) as a matrix, (d_out, d_in), without the mask."""
         return _update(self.up, self.down, self.values, self.rows, self.columns, self.scale)
 
     def effective_weight(self) -> Tensor:
-        """S1 ⊙ (W + update), (d_out, d_in)."""
-        return _effective(self.weight, self.update(), self.mask)
+        """S1 ⊙ (W + update), (d_out, d_in), its columns multiplied by the gain if there is one."""
+        effective = _effective(self.weight, self.update(), self.mask)
+        return effective if self.gain is None else effective * self._column_gain()
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., d_in). Returns (..., d_out)."""
@@ -60,6 +75,8 @@ class DseeLinear(nn.Module):
         if torch.is_autocast_enabled(kind):
             x = x.to(torch.get_autocast_dtype(kind))
             bias = None if bias is None else bias.to(x.dtype)
+        if self.gain is not None:
+            x = x * self._column_gain().to(x.dtype)
         with torch.autocast(kind, enabled=False):  # the effective weight is formed in fp32, then rounded once
             return _Forward.apply(
                 x, self.weight, bias, self.up, self.down, self.values, self.rows, self.columns, self.mask, self.scale
@@ -75,6 +92,45 @@ class DseeLinear(nn.Module):
         if self.bias is not None:
             linear.bias = nn.Parameter(self.bias.detach().clone())
         return linear
+
+    @torch.no_grad()
+    def fold_gain(self) -> None:
+        """Multiply the gain into W, V and S2, which leaves the function as it is, and end it."""
+        if self.gain is not None:
+            factor = self._column_gain()
+            self.weight.mul_(factor)
+            self.down.mul_(factor)
+            self.values.mul_(factor[self.columns])
+            self.gain = None
+
+    @torch.no_grad()
+    def select(self, kept: Tensor, axis: int) -> Self:
+        """The layer with the outputs (axis 0) or inputs (axis 1) in `kept` alone, without a mask.
+
+        kept: ascending indices, int64. Entries of S2 outside them are dropped.
+        """
+        kept = kept.to(self.weight.device)
+        place = torch.full((self.weight.shape[axis],), -1, device=kept.device)
+        place[kept] = torch.arange(len(kept), device=kept.device)
+        moved = place[self.rows if axis == 0 else self.columns]
+        stays = moved >= 0
+        new = copy.copy(self)
+        new._parameters, new._buffers = dict(self._parameters), dict(self._buffers)
+        new.weight = nn.Parameter(self.weight.index_select(axis, kept), requires_grad=False)
+        new.values = nn.Parameter(self.values[stays])
+        new.rows, new.columns = self.rows[stays], self.columns[stays]
+        if axis == 0:
+            new.up, new.rows = nn.Parameter(self.up[kept]), moved[stays]
+            if self.bias is not None:
+                new.bias = nn.Parameter(self.bias[kept], requires_grad=False)
+        else:
+            new.down, new.columns = nn.Parameter(self.down[:, kept]), moved[stays]
+        new.mask = None
+        return new
+
+    def _column_gain(self) -> Tensor:
+        assert self.gain is not None
+        return self.gain.repeat_interleave(self.weight.shape[1] // len(self.gain))
 
     def extra_repr(self) -> str:
         """Shape, rank, N and scale, as print shows them."""

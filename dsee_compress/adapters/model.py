@@ -1,5 +1,6 @@
 """Put DSEE updates into a model, save and load them, count them, merge them."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,14 +39,39 @@ def _insert(model: PreTrainedModel, config: FinetuneConfig, place: Place) -> Non
             assert isinstance(linear, nn.Linear)
             rows, columns = place(index, linear.weight)
             layer.replace(role, DseeLinear(linear, config.rank, config.alpha, rows, columns, generator))
+    if config.slimming:
+        insert_gains(model)
     freeze(model)
+
+
+def insert_gains(model: PreTrainedModel) -> None:
+    """Give every head and every neuron a coefficient of 1 on its output, for step I to shrink."""
+    none = torch.zeros(0, dtype=torch.int64)
+    for layer in architectures.layers(model):
+        units: tuple[tuple[Role, int], ...] = (("attention_output", layer.heads), ("ffn_out", layer.neurons))
+        for role, count in units:
+            linear = layer.linear(role)
+            if isinstance(linear, nn.Linear):
+                linear = DseeLinear(linear, 0, 1.0, none, none, torch.Generator())
+                layer.replace(role, linear)
+            assert isinstance(linear, DseeLinear)
+            linear.gain = nn.Parameter(torch.ones(count, device=linear.weight.device))
+
+
+def fold_gains(model: PreTrainedModel) -> None:
+    """Multiply all coefficients into the weights; what has no update left becomes a plain Linear again."""
+    layers = architectures.layers(model)
+    for (index, role), linear in updates(model).items():
+        linear.fold_gain()
+        if not linear.carries_update:
+            layers[index].replace(role, linear.merged())
 
 
 def freeze(model: PreTrainedModel) -> None:
     """Leave only the updates and the task head trainable."""
     model.requires_grad_(False)
     for layer in updates(model).values():
-        for parameter in (layer.up, layer.down, layer.values):
+        for parameter in layer.trained():
             parameter.requires_grad_(True)
     for parameter in task_head(model).values():
         parameter.requires_grad_(True)
@@ -68,7 +94,7 @@ def task_head(model: PreTrainedModel) -> dict[str, nn.Parameter]:
 
 def count(model: PreTrainedModel) -> dict[str, int | float]:
     """Parameters that are trained, and their share of the base model (the base without the task head)."""
-    update = sum(layer.up.numel() + layer.down.numel() + layer.values.numel() for layer in updates(model).values())
+    update = sum(parameter.numel() for layer in updates(model).values() for parameter in layer.trained())
     head = sum(parameter.numel() for parameter in task_head(model).values())
     total = sum(parameter.numel() for parameter in model.parameters())
     base = total - update - head
@@ -93,9 +119,16 @@ def merge(model: PreTrainedModel) -> None:
             raise GateError(f"merge: {error} in {role}; train with a smaller learning rate") from error
 
 
+def merged_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy of `model` with every update merged, nothing in it trainable; `model` stays as it is."""
+    plain = copy.deepcopy(model)
+    merge(plain)
+    return plain.requires_grad_(False)
+
+
 def adapter_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
-    """What training changed: U, V, S2 with Ω, and the task head."""
-    own = ("up", "down", "values", "rows", "columns")
+    """What training changed: U, V, S2 with Ω, the coefficients of slimming, and the task head."""
+    own = ("up", "down", "values", "rows", "columns", "gain")
     head = task_head(model)
     return {
         name: tensor for name, tensor in model.state_dict().items() if name in head or name.rpartition(".")[2] in own

@@ -1,16 +1,18 @@
-"""Physical removal: the same function from smaller matrices."""
+"""Physical removal: the same function from smaller matrices, with their updates if they carry some."""
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .. import architectures
+from ..adapters.layer import DseeLinear
 from ..checkpoint import Structure
 
 
 def remove(model: PreTrainedModel, structure: Structure) -> None:
-    """Cut the heads and neurons that `structure` does not keep out of a merged model, in place.
+    """Cut the heads and neurons that `structure` does not keep out of a model, in place.
 
+    structure: indices among the heads and neurons that the model has.
     Query, key and value lose the same rows, the output projection the matching columns; a neuron its row and bias
     in the FFN's first Linear and its column in the second. Raises ValueError if a layer would keep none.
     """
@@ -24,7 +26,9 @@ def remove(model: PreTrainedModel, structure: Structure) -> None:
         layer.set_heads(len(heads))
 
 
-def _cut(linear: nn.Module, kept: Tensor, axis: int) -> nn.Linear:
+def _cut(linear: nn.Module, kept: Tensor, axis: int) -> nn.Module:
+    if isinstance(linear, DseeLinear):
+        return linear.select(kept, axis)
     weight, bias = linear.weight.detach().index_select(axis, kept), linear.bias
     new = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     new.weight = nn.Parameter(weight)

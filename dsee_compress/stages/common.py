@@ -6,8 +6,6 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import architectures
-from ..checkpoint import Structure
 from ..errors import UserError
 from ..evaluation import accuracy, inputs, parity
 from ..evaluation.inputs import Batch, Logits
@@ -55,12 +53,3 @@ def validation_accuracy(model: PreTrainedModel, rows: Any, collator: Collator, b
     batches = inputs.padded_batches(rows, collator, batch_size)
     predicted = accuracy.predict(parity.torch_forward(model), batches).argmax(-1)
     return classification.accuracy(predicted, rows["labels"])
-
-
-def whole(model: PreTrainedModel) -> Structure:
-    """The structure of a model that keeps everything."""
-    layers = architectures.layers(model)
-    return Structure(
-        heads=[list(range(layer.heads)) for layer in layers],
-        neurons=[list(range(layer.neurons)) for layer in layers],
-    )

@@ -9,8 +9,9 @@ from ..configs import FinetuneConfig
 from ..errors import UserError
 from ..evaluation import parity
 from ..progress import step
+from ..pruning import selection
 from ..tasks import classification, data, pretrained
-from ..training import trainer
+from ..training import losses, trainer
 from . import common
 
 
@@ -42,7 +43,8 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
     collator = classification.collator(tokenizer)
     with checkpoint.writing(output, overwrite) as folder:
         state = checkpoint.resumable(output, {"config": resolved, **inputs})
-        training = trainer.train(model, rows, collator, config, config.epochs, state, "fine-tune")
+        penalty = losses.slimming(model, config.slimming) if config.slimming else None
+        training = trainer.train(model, rows, collator, config, config.epochs, state, "fine-tune", penalty)
         with step("validate and save"):
             adapters.save(model, folder)
             common.save_tokenizer(tokenizer, folder)
@@ -53,7 +55,7 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
                 architecture=model.config.model_type,
                 base=config.model,
                 task=task,
-                structure=common.whole(model),
+                structure=selection.whole(model),
                 parent=None,
                 inputs=inputs,
                 versions=checkpoint.library_versions(),

@@ -1,8 +1,12 @@
 """adapter folder → smaller model (DSEE steps II and III, merge, removal)."""
 
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from .. import architectures, checkpoint
@@ -10,15 +14,25 @@ from ..adapters import model as adapters
 from ..checkpoint import Structure
 from ..configs import PruneConfig
 from ..evaluation import parity
+from ..evaluation.inputs import Batch
+from ..evaluation.parity import Parity
 from ..progress import step
-from ..pruning import allocation, importance, masking, surgery
+from ..pruning import masking, selection, surgery
+from ..pruning.importance import Evidence
 from ..tasks import classification, data
-from ..training import trainer
+from ..training import losses, trainer
 from . import common
+
+SCORING_EXAMPLES = 1024
+"""Training examples that a criterion that needs data looks at."""
 
 
 def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = False) -> Path:
-    """Choose S1 from the adapter in `source`, train again under it, merge, remove; write a plain model."""
+    """Choose S1 from the adapter in `source`, remove what it drops, train again, merge; write a plain model.
+
+    A removed head or neuron gives zero and learns nothing, just as a masked one does, so the model is cut before it
+    is trained again: the removal gate holds the masked model against the cut one, and retuning costs what is left.
+    """
     parent = checkpoint.read(source, "finetune")
     resolved = config.resolved()
     link = checkpoint.link_parent(source, output)
@@ -26,7 +40,8 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
     identity = {"parent": link.fingerprint, **inputs}
     if checkpoint.up_to_date(output, "prune", resolved, identity, overwrite):
         return output
-    trainer.resolve_precision(config.precision, trainer.resolve_device(config.device))
+    device = trainer.resolve_device(config.device)
+    trainer.resolve_precision(config.precision, device)
 
     with step("read the adapter and the data"):
         model = adapters.load(source)
@@ -34,32 +49,35 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
         rows = classification.encode(parent.task, "train", tokenizer)
         validation = classification.encode(parent.task, "validation", tokenizer)
         collator = classification.collator(tokenizer)
-    with step("choose S1"):
-        structure = apply_mask(model, config)
+        gate_batches = common.gate_batches(validation, collator)
+        extra = losses.distillation(adapters.merged_copy(model)) if config.distill else None
 
     with checkpoint.writing(output, overwrite) as folder:
-        training = {}
-        if config.retune_epochs:
-            state = checkpoint.resumable(output, {"config": resolved, **identity})
-            training = trainer.train(model, rows, collator, config, config.retune_epochs, state, "retune")
-        with step("merge, remove and save"):
-            batches = common.gate_batches(validation, collator)
-            masked = common.logits_of(model, batches)
+        state = checkpoint.resumable(output, {"config": resolved, **identity})
+        s1 = S1(model, config, gate_batches, device)
+        training: list[dict[str, Any]] = []
+        for number in range(1, config.steps + 1):
+            own = state / f"step-{number}"
+            with step(f"choose S1, step {number} of {config.steps}" if config.steps > 1 else "choose S1"):
+                evidence = Evidence(model, partial(_batches, rows, collator, config, device), config.seed)
+                s1.tighten(evidence, number / config.steps, own)
+            if config.retune_epochs:
+                trained = trainer.train(model, rows, collator, config, config.retune_epochs, own, "retune", extra)
+                training.append(trained)
+        with step("merge and save"):
+            masked = common.logits_of(model, gate_batches)
             adapters.merge(model)
-            merged = common.logits_of(model, batches)
-            merge = parity.passed(parity.MERGE, masked, merged)
-            surgery.remove(model, structure)
-            removal = common.pass_gate(parity.REMOVAL, merged, model, batches)
+            merge = common.pass_gate(parity.MERGE, masked, model, gate_batches)
             accuracy = common.validation_accuracy(model, validation, collator, config.batch_size)
             save_plain(model, folder)
             common.save_tokenizer(tokenizer, folder)
             metrics = {
                 "merge_max_abs": merge.max_abs,
-                "removal_max_abs": removal.max_abs,
-                "label_agreement": min(merge.label_agreement, removal.label_agreement),
+                "removal_max_abs": s1.removal.max_abs,
+                "label_agreement": min(merge.label_agreement, s1.removal.label_agreement),
                 "weight_sparsity": weight_sparsity(model),
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
-                "training": training,
+                "training": training[-1] | {"seconds": sum(part["seconds"] for part in training)} if training else {},
                 "validation_accuracy": accuracy,
             }
             manifest = checkpoint.child_of(
@@ -67,38 +85,61 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
                 link,
                 stage="prune",
                 config=resolved,
-                structure=structure,
+                structure=s1.kept,
                 inputs=inputs,
                 seed=config.seed,
                 metrics=metrics,
             )
             checkpoint.write_manifest(folder, manifest)
-            common.pass_gate(parity.RELOAD, common.logits_of(model, batches), checkpoint.load(folder), batches)
+            saved = common.logits_of(model, gate_batches)
+            common.pass_gate(parity.RELOAD, saved, checkpoint.load(folder), gate_batches)
     checkpoint.discard_resumable(output)
     return output
 
 
-def apply_mask(model: PreTrainedModel, config: PruneConfig) -> Structure:
-    """Score, allocate and mask in place; returns what stays of heads and neurons."""
-    criterion = config.criterion
-    if criterion == "auto":
-        criterion = "magnitude" if config.weights else "delta"
-    layers = architectures.layers(model)
-    if config.weights:
-        linears = [linear for _, _, linear in architectures.named_linears(model)]
-        scores = [importance.weight_scores(linear, criterion) for linear in linears]
-        masking.mask_weights(model, allocation.weight_masks(scores, config.weights, config.allocation))
-        return common.whole(model)
-    kept = common.whole(model).model_dump()
-    for name, share, score in (
-        ("heads", config.heads, importance.head_scores),
-        ("neurons", config.neurons, importance.neuron_scores),
-    ):
-        if share:
-            kept[name] = allocation.keep([score(layer, criterion) for layer in layers], share, config.allocation)
-    structure = Structure(**kept)
-    masking.mask_structure(model, structure)
-    return structure
+class S1:
+    """What is left of a model, step by step, and the proof that removing the rest changed nothing but that."""
+
+    def __init__(self, model: PreTrainedModel, config: PruneConfig, gate_batches: list[Batch], device: str) -> None:
+        self._model, self._config, self._gate_batches, self._device = model, config, gate_batches, device
+        self._whole = selection.whole(model)
+        self._gone: list[Tensor] | None = None
+        self.kept = self._whole
+        """Heads and neurons that the model still has, in indices of the whole."""
+        self.removal = Parity(0.0, 1.0)
+        """The worst of the removal gates so far."""
+
+    def tighten(self, evidence: Evidence, part: float, state: Path) -> None:
+        """Go on to `part` of the goal. The choice is kept in `state`, so that a run that goes on makes the same."""
+        structured = self._config.weights is None and self._config.semi_structured is None
+        choose = self._choose_units if structured else self._choose_weights
+        self._model.to(self._device)
+        chosen = checkpoint.remembered(state / "s1.safetensors", partial(choose, evidence, part))
+        self._model.to("cpu")
+        adapters.fold_gains(self._model)
+        if structured:
+            self._remove(_structure(chosen))
+        else:
+            masks = [chosen[str(index)] for index in range(len(chosen))]
+            masking.mask_weights(self._model, masks)
+            self._gone = [~mask for mask in masks]
+
+    def _choose_units(self, evidence: Evidence, part: float) -> dict[str, Tensor]:
+        return _tensors(selection.units(evidence, self.kept, self._whole, self._config, part))
+
+    def _choose_weights(self, evidence: Evidence, part: float) -> dict[str, Tensor]:
+        return {str(i): mask for i, mask in enumerate(selection.weights(evidence, self._gone, self._config, part))}
+
+    def _remove(self, smaller: Structure) -> None:
+        relative = selection.within(self.kept, smaller)
+        masking.mask_structure(self._model, relative)
+        masked = common.logits_of(self._model, self._gate_batches)
+        surgery.remove(self._model, relative)
+        proof = common.pass_gate(parity.REMOVAL, masked, self._model, self._gate_batches)
+        self.kept = smaller
+        self.removal = Parity(
+            max(self.removal.max_abs, proof.max_abs), min(self.removal.label_agreement, proof.label_agreement)
+        )
 
 
 def weight_sparsity(model: PreTrainedModel) -> float:
@@ -111,3 +152,27 @@ def save_plain(model: PreTrainedModel, folder: Path) -> None:
     """Write `model.safetensors` and `config.json`."""
     checkpoint.save_tensors(model.state_dict(), folder / "model.safetensors")
     model.config.save_pretrained(folder)
+
+
+def _batches(rows: Any, collator: common.Collator, config: PruneConfig, device: str) -> Iterable[dict[str, Tensor]]:
+    """Training batches with labels for the criteria, the same at every call."""
+    chosen = rows.shuffle(seed=config.seed).select(range(min(SCORING_EXAMPLES, len(rows))))
+    for start in range(0, len(chosen), config.batch_size):
+        some = [chosen[index] for index in range(start, min(start + config.batch_size, len(chosen)))]
+        yield {name: tensor.to(device) for name, tensor in collator(some).items()}
+
+
+def _tensors(structure: Structure) -> dict[str, Tensor]:
+    return {
+        f"{unit}.{index}": torch.tensor(kept)
+        for unit, layers in structure.model_dump().items()
+        for index, kept in enumerate(layers)
+    }
+
+
+def _structure(tensors: dict[str, Tensor]) -> Structure:
+    layers = range(len(tensors) // 2)
+    return Structure(
+        heads=[tensors[f"heads.{index}"].tolist() for index in layers],
+        neurons=[tensors[f"neurons.{index}"].tolist() for index in layers],
+    )

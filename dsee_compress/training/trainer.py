@@ -13,10 +13,24 @@ from .. import checkpoint
 from ..configs import FinetuneConfig, PruneConfig
 from ..errors import UserError
 from .callbacks import CheckpointMarker, RichProgress, last_whole_checkpoint
+from .losses import ExtraLoss
 
 
 class DseeTrainer(Trainer):
     """A Trainer whose checkpoints hold the trained parameters alone: the frozen ones are at hand when it resumes."""
+
+    extra: ExtraLoss | None = None
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The task's loss, and the extra one if there is one."""
+        if self.extra is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        batch = inputs | self.extra.options
+        loss, outputs = super().compute_loss(model, batch, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        loss = loss + self.extra.of(inputs, outputs)
+        return (loss, outputs) if return_outputs else loss
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
@@ -41,11 +55,12 @@ def train(
     epochs: int,
     checkpoints: Path,
     label: str,
+    extra: ExtraLoss | None = None,
 ) -> dict[str, Any]:
     """Train the parameters that require a gradient, in place; the model comes back on the CPU in eval mode.
 
-    Goes on from the last whole checkpoint in `checkpoints`. `label` names the work in the progress bar. Raises
-    UserError if the trained weights are not finite.
+    Goes on from the last whole checkpoint in `checkpoints`. `label` names the work in the progress bar; `extra` is
+    added to the task's loss. Raises UserError if the trained weights are not finite.
     Returns seconds, steps, device, precision and the mean loss of the last epoch.
     """
     device = resolve_device(config.device)
@@ -73,6 +88,7 @@ def train(
         **_group_by_length(),
     )
     trainer = DseeTrainer(model, arguments, data_collator=collator, train_dataset=rows)
+    trainer.extra = extra
     trainer.remove_callback(PrinterCallback)
     whole, earlier = last_whole_checkpoint(checkpoints)
     marker = CheckpointMarker(earlier)

@@ -254,19 +254,37 @@ def test_nothing_to_train(shell, small):
 
 
 @pytest.mark.parametrize("value", ["1.0", "1.5", "-0.1"])
-@pytest.mark.parametrize("option", ["--heads", "--neurons", "--weights"])
+@pytest.mark.parametrize("option", ["--heads", "--neurons", "--weights", "--flops-saved"])
 def test_shares_outside_zero_to_one(shell, bert_tuned, tmp_path, option, value):
     refused(shell("prune", bert_tuned, "--output", tmp_path / "out", option, value), f"got {float(value)}")
 
 
 def test_structured_and_unstructured_at_once(shell, bert_tuned, tmp_path):
     result = shell("prune", bert_tuned, "--output", tmp_path / "out", "--weights", 0.5, "--heads", 0.5)
-    refused(result, "weights (unstructured) goes without heads and neurons (structured)")
+    refused(result, "heads and weights are different goals; choose one")
 
 
 def test_delta_cannot_rank_weights_of_different_matrices(shell, bert_tuned, tmp_path):
     result = shell("prune", bert_tuned, "--output", tmp_path / "out", "--weights", 0.5, "--criterion", "delta")
-    refused(result, "use allocation per-layer or criterion magnitude")
+    refused(result, "use allocation per-layer or another criterion")
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (["--semi-structured", "2/4"], "semi_structured: string should match pattern"),
+        (["--semi-structured", "4:4"], "semi_structured 4:4 removes nothing"),
+        (["--semi-structured", "2:7"], "semi_structured 2:7 does not fit: rows of 32 weights do not divide"),
+        (["--flops-saved", "0.99"], "flops_saved 0.99 is out of reach: at most"),
+        (["--criterion", "slimming"], "criterion 'slimming' needs the coefficients of finetune --slimming"),
+        (["--criterion", "slimming", "--weights", "0.5"], "scores heads and neurons, not single weights"),
+        (["--criterion", "fisher"], "criterion: input should be 'auto', 'delta'"),
+        (["--steps", "0"], "steps: input should be greater than or equal to 1"),
+    ],
+)
+def test_goals_that_cannot_be_met(shell, bert_tuned, tmp_path, options, sentence):
+    refused(shell("prune", bert_tuned, "--output", tmp_path / "out", *options), sentence)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_export_that_lost_a_file(shell, copy, exported):
@@ -303,7 +321,8 @@ def test_damaged_results(shell, tmp_path, bert_tuned):
 
 def test_delta_without_updates_on_query_and_value(shell, small, tmp_path):
     assert shell(*small, "--targets", "ffn_in", "--rank", 1, "--sparse", 0)[0] == 0
-    refused(shell("prune", tmp_path / "out", "--output", tmp_path / "pruned"), "fine-tune with --targets query,value")
+    result = shell("prune", tmp_path / "out", "--output", tmp_path / "pruned", "--criterion", "delta")
+    refused(result, "fine-tune with --targets query,value")
 
 
 def test_folder_of_the_wrong_stage(shell, pruned, exported, tmp_path):

@@ -128,9 +128,9 @@ def test_run_writes_the_report_by_schema_and_the_second_run_does_nothing(capsys,
 def test_run_with_a_changed_option_names_it_and_overwrite_replaces(capsys, recipe, tmp_path):
     out = tmp_path / "run"
     run(capsys, "run", recipe, "--output", out)
-    code = cli._run(["run", str(recipe), "--output", str(out), "--set", "prune.neurons=0.1"], debug=False)
+    code = cli._run(["run", str(recipe), "--output", str(out), "--set", "prune.retune_epochs=3"], debug=False)
     assert code == 2
-    assert "neurons was 0.4 and is now 0.1" in capsys.readouterr().err
+    assert "retune_epochs was 1 and is now 3" in capsys.readouterr().err
     run(capsys, "run", recipe, "--output", out, "--set", "prune.neurons=0.1", "--overwrite")
     assert sum(json.loads((out / "report.json").read_text())["structure"]["neurons"]) == 108
 

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,3 +62,50 @@ def test_a_share_that_binary_fractions_fall_short_of_is_the_share_asked_for():
     assert len(allocation.keep(scores, 0.29, "per-layer")[0]) == 71
     assert len(allocation.keep(scores, 0.29, "global")[0]) == 71
     assert int(allocation.weight_masks(scores, 0.29, "global")[0].sum()) == 71
+
+
+@given(layers, shares, st.integers(1, 5), st.sampled_from(["per-layer", "global"]))
+def test_rounding_leaves_multiples_or_all_and_the_best_of_each_layer(scores, share, multiple, scope):
+    exact = allocation.keep(scores, share, scope)
+    for layer, plain, kept in zip(scores, exact, allocation.keep(scores, share, scope, multiple), strict=True):
+        if len(plain) == len(layer):
+            assert kept == plain
+            continue
+        assert len(kept) == len(layer) or len(kept) % multiple == 0
+        assert len(kept) >= 1 and abs(len(kept) - len(plain)) <= max(multiple / 2, multiple - len(plain))
+        gone = set(range(len(layer))) - set(kept)
+        assert all(layer[keep] >= layer[drop] for keep in kept for drop in gone)
+
+
+@given(st.floats(0, 0.99), st.integers(1, 300))
+def test_the_share_found_saves_enough_and_one_unit_less_would_not(target, count):
+    def saved(share: float) -> float:
+        return int(share * count) / count
+
+    share = allocation.share_for(saved, target)
+    assert saved(share) >= target
+    assert share < 1e-9 or saved(share - 1e-9) < target
+
+
+def test_more_than_can_be_saved_is_refused_with_what_can():
+    with pytest.raises(ValueError, match=r"at most 80.0% can be saved"):
+        allocation.share_for(lambda share: 0.8 * share, 0.9)
+
+
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 4), st.data())
+def test_semi_structured_keeps_the_best_of_every_group(rows, groups, group, data):
+    kept = data.draw(st.integers(0, group))
+    scores = torch.rand(rows, groups * group)
+    mask = allocation.semi_structured_mask(scores, kept, group)
+    assert mask.shape == scores.shape
+    for row in range(rows):
+        for start in range(0, groups * group, group):
+            part, here = scores[row, start : start + group], mask[row, start : start + group].bool()
+            assert int(here.sum()) == kept
+            if 0 < kept < group:
+                assert part[here].min() >= part[~here].max()
+
+
+def test_groups_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="rows of 6 weights do not divide into groups of 4"):
+        allocation.semi_structured_mask(torch.ones(2, 6), 2, 4)

@@ -38,14 +38,55 @@ def test_removal_is_exact_for_any_structure(family, targets):
         model = copy.deepcopy(original)
         masking.mask_structure(model, structure)
         masked = model(ids, attention).logits
-        adapters.merge(model)
-        merged = model(ids, attention).logits
+        merged = adapters.merged_copy(model)
+        torch.testing.assert_close(merged(ids, attention).logits, masked, atol=1e-5, rtol=0)
         surgery.remove(model, structure)
-        smaller = model(ids, attention).logits
-        torch.testing.assert_close(merged, masked, atol=1e-5, rtol=0)
-        torch.testing.assert_close(smaller, masked, atol=1e-5, rtol=0)
+        torch.testing.assert_close(model(ids, attention).logits, masked, atol=1e-5, rtol=0)
+        surgery.remove(merged, structure)
+        torch.testing.assert_close(merged(ids, attention).logits, masked, atol=1e-5, rtol=0)
+        adapters.merge(model)
+        for ours, theirs in zip(architectures.named_linears(model), architectures.named_linears(merged), strict=True):
+            torch.testing.assert_close(ours[2].weight, theirs[2].weight)
 
     check()
+
+
+@pytest.mark.parametrize("slimming", [False, True])
+def test_a_cut_model_learns_what_the_masked_one_learns(family, slimming):
+    """Retuning the small model is retuning the large one under S1: the gradients are the same entries."""
+    structure = Structure(heads=[[0, 2], [3], [0, 1, 2, 3]], neurons=[[1, 2, 30], [0], list(range(5, 40))])
+    model = randomised(family, EVERY_ROLE)
+    if slimming:
+        adapters.insert_gains(model)
+        for layer in adapters.updates(model).values():
+            if layer.gain is not None:
+                torch.nn.init.normal_(layer.gain)
+        before = model(torch.full((2, 5), 9)).logits
+        adapters.fold_gains(model)
+        torch.testing.assert_close(model(torch.full((2, 5), 9)).logits, before, atol=1e-5, rtol=0)
+        adapters.freeze(model)
+    small = copy.deepcopy(model)
+    masking.mask_structure(model, structure)
+    surgery.remove(small, structure)
+    ids, labels = torch.randint(5, 200, (4, 9)), torch.tensor([0, 1, 1, 0])
+    for each in (model, small):
+        each(ids, labels=labels).loss.backward()
+    large, cut = adapters.updates(model), adapters.updates(small)
+
+    def same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)
+
+    width = models.HEAD_SIZE
+    for index in range(models.LAYERS):
+        rows = [head * width + row for head in structure.heads[index] for row in range(width)]
+        for role in ("query", "key", "value"):
+            same(cut[index, role].up.grad, large[index, role].up.grad[rows])
+            same(cut[index, role].down.grad, large[index, role].down.grad)
+        neurons = structure.neurons[index]
+        same(cut[index, "ffn_in"].up.grad, large[index, "ffn_in"].up.grad[neurons])
+        same(cut[index, "ffn_out"].down.grad, large[index, "ffn_out"].down.grad[:, neurons])
+        stays = torch.isin(large[index, "ffn_in"].rows, torch.tensor(neurons))
+        same(cut[index, "ffn_in"].values.grad, large[index, "ffn_in"].values.grad[stays])
 
 
 def test_query_key_value_lose_the_same_heads_and_the_output_their_columns(family):

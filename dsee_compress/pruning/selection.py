@@ -1,0 +1,106 @@
+"""DSEE step II: from a model, a goal and a criterion to S1: the units or the single weights that stay."""
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from .. import architectures
+from ..checkpoint import Structure
+from ..configs import PruneConfig
+from ..errors import UserError
+from ..evaluation import flops
+from . import allocation
+from .importance import CRITERIA, Criterion, Evidence
+
+
+def criterion_of(config: PruneConfig) -> Criterion:
+    """The criterion that the config names; `auto` is the best measured for its goal."""
+    structured = config.weights is None and config.semi_structured is None
+    return CRITERIA[("taylor" if structured else "combined") if config.criterion == "auto" else config.criterion]
+
+
+def units(evidence: Evidence, kept: Structure, whole: Structure, config: PruneConfig, part: float) -> Structure:
+    """What stays of the `whole` model when `part` of the goal is reached.
+
+    kept: what `evidence.model` still has, in indices of the whole; part: in (0, 1]. Units that are gone stay gone.
+    Raises UserError if so many FLOPs cannot be saved.
+    """
+    scores = criterion_of(config).units(evidence)
+    heads = _spread(scores.heads, kept.heads, whole.heads)
+    neurons = _spread(scores.neurons, kept.neurons, whole.neurons)
+    if config.flops_saved is None:
+        return Structure(
+            heads=_keep(heads, (config.heads or 0) * part, config),
+            neurons=_keep(neurons, (config.neurons or 0) * part, config, config.round_to),
+        )
+    costs = flops.costs(evidence.model.config, whole.head_counts, whole.neuron_counts, config.sequence_length)
+
+    def kept_with(head_share: float, neuron_share: float) -> Structure:
+        return Structure(
+            heads=_keep(heads, head_share, config), neurons=_keep(neurons, neuron_share, config, config.round_to)
+        )
+
+    def saved(head_share: float, neuron_share: float) -> float:
+        found = kept_with(head_share, neuron_share)
+        return costs.saved(
+            sum(whole.head_counts) - sum(found.head_counts), sum(whole.neuron_counts) - sum(found.neuron_counts)
+        )
+
+    target = config.flops_saved * part
+    try:
+        share = allocation.share_for(lambda share: saved(share, share), target)
+    except ValueError as error:
+        raise UserError(
+            f"flops_saved {config.flops_saved:g} is out of reach: {error} when each layer keeps a head and a neuron"
+        ) from error
+    # A head is a coarse step: the neurons' share goes back as far as the heads overshot.
+    return kept_with(share, allocation.share_for(lambda neuron_share: saved(share, neuron_share), target))
+
+
+def weights(evidence: Evidence, gone: list[Tensor] | None, config: PruneConfig, part: float) -> list[Tensor]:
+    """Masks S1, bool, in the order of `architectures.named_linears`, when `part` of the goal is reached.
+
+    gone: True where a weight was removed in an earlier step. Raises UserError if a matrix does not divide into the
+    groups of the semi-structured pattern.
+    """
+    scores = [score.cpu() for score in criterion_of(config).weights(evidence)]
+    if gone is not None:
+        scores = [score.masked_fill(removed, -1.0) for score, removed in zip(scores, gone, strict=True)]
+    if config.semi_structured is None:
+        assert config.weights is not None
+        return [mask.bool() for mask in allocation.weight_masks(scores, config.weights * part, config.allocation)]
+    kept, _, group = config.semi_structured.partition(":")
+    try:
+        return [allocation.semi_structured_mask(score, int(kept), int(group)).bool() for score in scores]
+    except ValueError as error:
+        raise UserError(f"semi_structured {config.semi_structured} does not fit: {error}") from error
+
+
+def whole(model: PreTrainedModel) -> Structure:
+    """The structure of a model that keeps everything that it has."""
+    layers = architectures.layers(model)
+    return Structure(
+        heads=[list(range(layer.heads)) for layer in layers],
+        neurons=[list(range(layer.neurons)) for layer in layers],
+    )
+
+
+def within(kept: Structure, smaller: Structure) -> Structure:
+    """`smaller`, in indices of the whole model, as indices of a model that has `kept`."""
+
+    def relative(have: list[list[int]], want: list[list[int]]) -> list[list[int]]:
+        return [[layer.index(unit) for unit in wanted] for layer, wanted in zip(have, want, strict=True)]
+
+    return Structure(heads=relative(kept.heads, smaller.heads), neurons=relative(kept.neurons, smaller.neurons))
+
+
+def _spread(scores: list[Tensor], kept: list[list[int]], whole: list[list[int]]) -> list[Tensor]:
+    """Scores in the whole model's indices; what is gone is worth less than anything."""
+    return [
+        torch.full((len(units),), -torch.inf).index_copy(0, torch.tensor(have), score.float().cpu())
+        for score, have, units in zip(scores, kept, whole, strict=True)
+    ]
+
+
+def _keep(scores: list[Tensor], share: float, config: PruneConfig, round_to: int = 1) -> list[list[int]]:
+    return allocation.keep(scores, share, config.allocation, round_to)
