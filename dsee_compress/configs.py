@@ -13,6 +13,7 @@ from .errors import UserError
 
 Role = Literal["query", "key", "value", "attention_output", "ffn_in", "ffn_out"]
 Precision = Literal["fp32", "int8"]
+Decomposition = Literal["grebsmo", "magnitude", "random", "svd"]
 Criterion = Literal["auto", "delta", "combined", "magnitude", "slimming", "taylor", "random"]
 _GOALS = ("flops_saved", "heads", "neurons", "weights", "semi_structured")
 
@@ -77,6 +78,11 @@ class FinetuneConfig(_TrainingConfig):
     rank: int = Field(8, ge=0, description="Rank r of the low-rank update U V.")
     sparse: int = Field(64, ge=0, description="Trained entries N of the sparse residual S2, a matrix.")
     alpha: float = Field(16.0, gt=0, description="The update is scaled by alpha / r.")
+    decomposition: Decomposition = Field(
+        "grebsmo",
+        description="Where the entries of S2 stand: where GreBsmo's or a truncated SVD's low-rank part leaves most of "
+        "the weight, where the weight is largest, or anywhere.",
+    )
     targets: Annotated[list[Role], BeforeValidator(_split_commas)] = Field(
         ["query", "value"],
         min_length=1,

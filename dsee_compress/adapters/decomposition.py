@@ -1,5 +1,7 @@
 """Where the sparse residual S2 lives: pure functions from a weight to its support Ω."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import softshrink
@@ -39,17 +41,54 @@ def grebsmo(
     return left, right, sparse
 
 
-def support(weight: Tensor, rank: int, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Ω: the positions of the `count` largest entries of the sparse part of `weight` (paper, section 3.2).
+def grebsmo_residual(weight: Tensor, rank: int, seed: int) -> Tensor:
+    """|weight - left @ right| of GreBsmo (paper, section 3.2).
 
-    weight: (d_out, d_in). rank: of the low-rank part. Ties and entries under GreBsmo's threshold are ordered by
-    what the low-rank part leaves of them. Returns rows and columns, int64 (count,), in row-major order.
-    Raises ValueError if the weight has fewer than `count` entries.
+    Soft-thresholding keeps the order of magnitudes, so the rest ranks the entries as the sparse part does, and orders
+    those under the threshold too.
+    """
+    left, right, _ = grebsmo(weight, rank, seed=seed)
+    return (weight - left @ right).abs()
+
+
+def svd_residual(weight: Tensor, rank: int, seed: int) -> Tensor:
+    """|weight - its best approximation of `rank`|, by truncated SVD (Eckart & Young, 1936)."""
+    left, values, right = torch.linalg.svd(weight, full_matrices=False)
+    return (weight - (left[:, :rank] * values[:rank]) @ right[:rank]).abs()
+
+
+def magnitude(weight: Tensor, rank: int, seed: int) -> Tensor:
+    """|weight|, whatever a low-rank part could reach of it."""
+    return weight.abs()
+
+
+def random(weight: Tensor, rank: int, seed: int) -> Tensor:
+    """Uniform noise."""
+    return torch.rand(weight.shape, generator=torch.Generator().manual_seed(seed)).to(weight.device)
+
+
+Decompose = Callable[[Tensor, int, int], Tensor]
+"""From a weight (d_out, d_in), the update's rank and a seed to what ranks the weight's entries, of its shape."""
+DECOMPOSITIONS: dict[str, Decompose] = {
+    "grebsmo": grebsmo_residual,
+    "magnitude": magnitude,
+    "random": random,
+    "svd": svd_residual,
+}
+
+
+def support(
+    weight: Tensor, rank: int, count: int, *, decomposition: str = "grebsmo", seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Ω: the positions of the `count` entries of `weight` that `decomposition` ranks highest (paper, section 3.2).
+
+    weight: (d_out, d_in). rank: of the low-rank part. Returns rows and columns, int64 (count,), in row-major order;
+    of equal entries the first. Raises ValueError if the weight has fewer than `count` entries.
     """
     if count > weight.numel():
         raise ValueError(f"a matrix of {weight.numel()} entries has no support of {count}")
-    left, right, _ = grebsmo(weight, rank, seed=seed)
-    # Soft-thresholding keeps the order of magnitudes, so the rest ranks the entries as the sparse part does.
-    rest = (weight.detach().float() - left @ right).abs().flatten()
-    flat = rest.topk(count).indices.sort().values
+    if count == 0:
+        return (torch.zeros(0, dtype=torch.int64, device=weight.device),) * 2
+    ranked = DECOMPOSITIONS[decomposition](weight.detach().float(), rank, seed).flatten()
+    flat = torch.argsort(ranked, descending=True, stable=True)[:count].sort().values
     return flat // weight.shape[1], flat % weight.shape[1]

@@ -27,7 +27,9 @@ def insert(model: PreTrainedModel, config: FinetuneConfig) -> None:
     _insert(
         model,
         config,
-        lambda index, weight: support(weight, config.rank, config.sparse, seed=config.seed + index),
+        lambda index, weight: support(
+            weight, config.rank, config.sparse, decomposition=config.decomposition, seed=config.seed + index
+        ),
     )
 
 
