@@ -5,14 +5,14 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from .. import architectures, checkpoint
+from .. import architectures, checkpoint, tasks
 from ..adapters import model as adapters
 from ..checkpoint import Structure
 from ..configs import PruneConfig
 from ..evaluation import parity
 from ..progress import step
 from ..pruning import allocation, importance, masking, surgery
-from ..tasks import classification, data
+from ..tasks import data
 from ..training import trainer
 from . import common
 
@@ -31,9 +31,9 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
     with step("read the adapter and the data"):
         model = adapters.load(source)
         tokenizer = common.tokenizer_of(source)
-        rows = classification.encode(parent.task, "train", tokenizer)
-        validation = classification.encode(parent.task, "validation", tokenizer)
-        collator = classification.collator(tokenizer)
+        rows = tasks.encode(parent.task, "train", tokenizer)
+        validation = tasks.encode(parent.task, "validation", tokenizer)
+        collator = tasks.collator(tokenizer)
     with step("choose S1"):
         structure = apply_mask(model, config)
 
@@ -50,17 +50,17 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
             merge = parity.passed(parity.MERGE, masked, merged)
             surgery.remove(model, structure)
             removal = common.pass_gate(parity.REMOVAL, merged, model, batches)
-            accuracy = common.validation_accuracy(model, validation, collator, config.batch_size)
+            measured = common.validation_metrics(parent.task, model, validation, collator, config.batch_size)
             save_plain(model, folder)
             common.save_tokenizer(tokenizer, folder)
             metrics = {
                 "merge_max_abs": merge.max_abs,
                 "removal_max_abs": removal.max_abs,
-                "label_agreement": min(merge.label_agreement, removal.label_agreement),
+                "label_agreement": parity.least_agreement(merge.label_agreement, removal.label_agreement),
                 "weight_sparsity": weight_sparsity(model),
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
                 "training": training,
-                "validation_accuracy": accuracy,
+                "validation": measured,
             }
             manifest = checkpoint.child_of(
                 parent,
