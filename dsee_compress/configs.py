@@ -82,7 +82,7 @@ class FinetuneConfig(_TrainingConfig):
     task: TaskName = Field("classification", description="What the label is: one of some classes, or a number.")
     metric: MetricName | None = Field(
         None,
-        description="What gates and intervals are about: accuracy, f1, matthews; of regression pearson, spearman. "
+        description="What gates and intervals are about: accuracy, f1 or matthews; for regression pearson or spearman. "
         "The first if not given; the others are reported beside it.",
     )
     positive: str | None = Field(

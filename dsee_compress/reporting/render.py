@@ -48,15 +48,15 @@ def _environment(report: dict[str, Any], autoescape: bool = False) -> Environmen
     environment.filters["figure"] = lambda value, words=words: words.figure(value, digits=1).replace("%", " %")
     environment.filters["change"] = lambda value: f"{value * 100:+.1f}" if words.share else f"{value:+.3f}"
     environment.filters["allowed"] = lambda value: f"−{value * 100 if words.share else value:g}"
+    environment.filters["times"] = lambda value: f"{value:.2f}×"
+    environment.filters["count"] = lambda value: f"{value:,}"
+    environment.filters["ms"] = lambda value: f"{value:.2f}"
+    environment.filters["mb"] = lambda value: f"{value:.1f}"
+    environment.filters["tiny"] = lambda value: f"{value:.1e}"
     environment.globals |= {
         "words": words,
         "points": " points" if words.share else "",
         "metrics": METRICS,
         "others": next(iter(report["other_metrics"].values())),
     }
-    environment.filters["times"] = lambda value: f"{value:.2f}×"
-    environment.filters["count"] = lambda value: f"{value:,}"
-    environment.filters["ms"] = lambda value: f"{value:.2f}"
-    environment.filters["mb"] = lambda value: f"{value:.1f}"
-    environment.filters["tiny"] = lambda value: f"{value:.1e}"
     return environment

@@ -1,6 +1,7 @@
 import time
 import tracemalloc
 import warnings
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from dsee_compress.checkpoint import Task
-from dsee_compress.configs import METRICS_OF
+from dsee_compress.configs import METRICS_OF, MetricName
 from dsee_compress.evaluation import metrics
 from dsee_compress.evaluation.metrics import METRICS, Interval
+from dsee_compress.reporting import wording
 
 PLACE = {"data": "x", "text": ["text"], "label": "label", "max_length": 16}
 
@@ -130,6 +132,11 @@ def test_many_rows_need_no_table_of_resamples():
 )
 def test_verdicts_for_an_allowed_drop_of_a_point(change, verdict):
     assert metrics.judge(change, 0.01) == verdict
+
+
+def test_every_metric_has_its_functions_its_task_and_its_words():
+    names = set(get_args(MetricName))
+    assert names == METRICS.keys() == wording.METRICS.keys() == {name for of in METRICS_OF.values() for name in of}
 
 
 def test_a_task_has_the_metrics_that_fit_it_its_own_first():
