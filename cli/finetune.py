@@ -7,7 +7,7 @@ from dsee_compress import checkpoint
 from dsee_compress.configs import FinetuneConfig
 
 from .options import Output, Overwrite, options_of
-from .printing import facts, wrote
+from .printing import facts, measured, wrote
 
 
 @options_of(FinetuneConfig)
@@ -20,7 +20,7 @@ def finetune(output: Output, overwrite: Overwrite = False, **options: Any) -> No
         {
             "trainable parameters": f"{metrics['trainable_parameters']:,} ({metrics['trainable_fraction']:.2%})",
             "task head": f"{metrics['task_head_parameters']:,}",
-            "validation accuracy": f"{metrics['validation_accuracy']:.2%}",
+            **measured(metrics["validation"]),
             "seconds": f"{metrics['training']['seconds']:.0f} on {metrics['training']['device']}",
         },
     )

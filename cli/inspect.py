@@ -19,7 +19,8 @@ def inspect(folder: Annotated[Path, typer.Argument(help="Any stage's output.")])
         {
             "stage": manifest.stage,
             "model": f"{manifest.base} ({manifest.architecture})",
-            "task": f"{manifest.task.name}, {len(manifest.task.labels)} labels, data {manifest.task.data}",
+            "task": f"{manifest.task.name} ({manifest.task.metric}), {len(manifest.task.labels)} labels, "
+            f"data {manifest.task.data}",
             "made from": parent or ("gone or changed" if manifest.parent else "the pretrained model"),
             "fingerprint": checkpoint.fingerprint(folder),
             "seed": manifest.seed,

@@ -6,6 +6,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from dsee_compress.configs import MetricName
+from dsee_compress.reporting.wording import METRICS
+
 out = Console(markup=False)
 
 
@@ -34,18 +37,26 @@ def listing(title: str, header: list[str], rows: list[list[str]], figures: bool 
     out.print(table)
 
 
-def accuracy(title: str, result: dict[str, Any]) -> None:
-    """The accuracies and gates of validation.json or report.json."""
-    rows = [
-        [name, f"{entry['value']:.2%}", f"{entry['ci95'][0]:.2%} to {entry['ci95'][1]:.2%}"]
-        for name, entry in result["accuracy"].items()
-    ]
-    listing(title, ["", "accuracy", "95 %"], rows)
+def measured(values: dict[MetricName, float]) -> dict[str, str]:
+    """A manifest's metrics of the validation split, as facts."""
+    return {f"validation {METRICS[name].title}": METRICS[name].figure(value) for name, value in values.items()}
+
+
+def accuracy(title: str, metric: MetricName, result: dict[str, Any]) -> None:
+    """The metrics and gates of validation.json or report.json; `metric` is the task's own."""
+    words = METRICS[metric]
+    rows = []
+    for name, entry in result["accuracy"].items():
+        others = result["other_metrics"][name]
+        interval = " to ".join(words.figure(end) for end in entry["ci95"])
+        row = [words.figure(entry["value"]), interval]
+        rows.append([name, *row, *(METRICS[other].figure(value) for other, value in others.items())])
+    listing(title, ["", words.title, "95 %", *(METRICS[other].title for other in others)], rows)
     for gate in result["gates"]:
-        low, high = gate["change"]["ci95"]
+        change, low, high = (words.figure(value, "+") for value in (gate["change"]["value"], *gate["change"]["ci95"]))
         print(
-            f"{gate['gate']}: {gate['candidate']} {gate['change']['value']:+.2%} ({low:+.2%} to {high:+.2%}) "
-            f"against {gate['reference']}, allowed -{gate['allowed_drop']:.2%}: {gate['verdict']}"
+            f"{gate['gate']}: {gate['candidate']} {change} ({low} to {high}) against {gate['reference']}, "
+            f"allowed {words.figure(-gate['allowed_drop'])}: {gate['verdict']}"
         )
 
 

@@ -10,7 +10,7 @@ from dsee_compress import checkpoint
 from dsee_compress.configs import PruneConfig
 
 from .options import Output, Overwrite, options_of
-from .printing import facts, wrote
+from .printing import facts, measured, wrote
 
 
 @options_of(PruneConfig)
@@ -30,7 +30,7 @@ def prune(
             "neurons kept, a layer": manifest.structure.neuron_counts,
             "zero weights": f"{manifest.metrics['weight_sparsity']:.1%}",
             "parameters": f"{manifest.metrics['parameters']:,}",
-            "validation accuracy": f"{manifest.metrics['validation_accuracy']:.2%}",
+            **measured(manifest.metrics["validation"]),
             "merge, removal": f"{manifest.metrics['merge_max_abs']:.1e}, {manifest.metrics['removal_max_abs']:.1e}",
         },
     )

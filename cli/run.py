@@ -39,7 +39,8 @@ def run(
     folder = stage.run(config, output, overwrite)
     report = json.loads((folder / "report.json").read_text())
     cost = report["cost"]
-    accuracy(f"{report['task']['name']}, {report['task']['validation_examples']} examples", report)
+    task = report["task"]
+    accuracy(f"{task['name']}, {task['validation_examples']} examples", task["metric"], report)
     latency(report["latency"], report["latency_reference"])
     print(
         f"{cost['flops']['saved']:.1%} of the FLOPs saved, {cost['parameters']['final']:,} of "

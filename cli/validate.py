@@ -19,8 +19,8 @@ def validate(
     overwrite: Overwrite = False,
     **options: Any,
 ) -> None:
-    """Measure accuracy, with intervals, and parity of a folder and of all that it was made from."""
+    """Measure the metrics, with intervals, and parity of a folder and of all that it was made from."""
     written = dsee_compress.validate(folder, overwrite=overwrite, **options)
     result = json.loads((written / "validation.json").read_text())
-    accuracy(f"{result['metric']} on {result['examples']} {result['split']} examples", result)
+    accuracy(f"{result['examples']} {result['split']} examples", result["metric"], result)
     wrote(written)

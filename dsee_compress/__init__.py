@@ -87,7 +87,7 @@ def export(folder: Folder, *, output: Folder, overwrite: bool = False, **options
 
 @_options_of(ValidateConfig)
 def validate(folder: Folder, *, overwrite: bool = False, **options: Any) -> Path:
-    """Measure accuracy and parity of `folder` and what it was made from; returns it, with validation.json."""
+    """Measure the metrics and parity of `folder` and what it was made from; returns it, with validation.json."""
     config = ValidateConfig.parse(options)
     from .stages import validate as stage
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from .configs import StrictConfig
+from .configs import MetricName, StrictConfig, TaskName
 from .errors import UserError
 
 if TYPE_CHECKING:
@@ -50,12 +50,16 @@ class Parent(StrictConfig):
 class Task(StrictConfig):
     """What the model was trained for, and how its data is read."""
 
-    name: Literal["classification"] = "classification"
-    metric: Literal["accuracy"] = "accuracy"
+    name: TaskName = "classification"
+    metric: MetricName = "accuracy"
+    """What gates and intervals are about."""
+    positive: str | None = None
+    """The label that F1 is about, if there is one."""
     data: str
     text: list[str]
     label: str
     labels: list[str]
+    """Names of the classes; none in regression."""
     max_length: int
 
 

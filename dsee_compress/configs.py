@@ -16,6 +16,14 @@ Precision = Literal["fp32", "int8"]
 Decomposition = Literal["grebsmo", "magnitude", "random", "svd"]
 Criterion = Literal["auto", "delta", "combined", "magnitude", "slimming", "taylor", "random"]
 _GOALS = ("flops_saved", "heads", "neurons", "weights", "semi_structured")
+TaskName = Literal["classification", "regression"]
+MetricName = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
+
+METRICS_OF: dict[TaskName, tuple[MetricName, ...]] = {
+    "classification": ("accuracy", "f1", "matthews"),
+    "regression": ("pearson", "spearman"),
+}
+"""The metrics of each task, its default first."""
 
 
 def _split_commas(value: Any) -> Any:
@@ -74,6 +82,17 @@ class FinetuneConfig(_TrainingConfig):
     data: str = Field(description="A folder with train and validation as jsonl, csv or parquet, or a hub id.")
     text: Names | None = Field(None, description="Text column, or two for pairs; found by name if not given.")
     label: str | None = Field(None, description="Label column; `label` if not given.")
+    task: TaskName = Field("classification", description="What the label is: one of some classes, or a number.")
+    metric: MetricName | None = Field(
+        None,
+        description="What gates and intervals are about: accuracy, f1 or matthews; for regression pearson or spearman. "
+        "The first if not given; the others are reported beside it.",
+    )
+    positive: str | None = Field(
+        None,
+        coerce_numbers_to_str=True,
+        description="The label that f1 is about; the second of two, in their order, if not given.",
+    )
     model_sha256: str | None = Field(None, description="Refuse a model.safetensors with another SHA-256.")
     rank: int = Field(8, ge=0, description="Rank r of the low-rank update U V.")
     sparse: int = Field(64, ge=0, description="Trained entries N of the sparse residual S2, a matrix.")
@@ -96,6 +115,15 @@ class FinetuneConfig(_TrainingConfig):
     )
     epochs: int = Field(3, ge=1, description="Passes over the training data.")
     max_length: int = Field(128, ge=2, description="Tokens after which a text is cut.")
+
+    @model_validator(mode="after")
+    def _metric_of_the_task(self) -> Self:
+        known = METRICS_OF[self.task]
+        if self.metric not in (None, *known):
+            raise ValueError(f"metric {self.metric} is not of {self.task}, which has {', '.join(known)}")
+        if self.positive is not None and "f1" not in known:
+            raise ValueError(f"positive names a label, and {self.task} has none")
+        return self
 
     @model_validator(mode="after")
     def _some_update(self) -> Self:
@@ -178,7 +206,7 @@ class ValidateConfig(StrictConfig):
     data: str | None = Field(None, description="As for finetune; the data of the fine-tuning if not given.")
     split: Literal["validation", "test"] = Field("validation", description="Split to measure on.")
     batch_size: int = Field(32, ge=1, description="Examples a forward pass.")
-    max_drop: Fraction = Field(0.01, description="Drop of the metric that a precision may cost.")
+    max_drop: Fraction = Field(0.01, description="Drop of the metric, in its own unit, that a precision may cost.")
     max_compression_drop: Fraction = Field(0.02, description="Drop of the metric that the whole way may cost.")
     seed: Seed = Field(0, description="Seed of the bootstrap.")
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import session
-from .accuracy import Interval
 from .inputs import random_batches
+from .metrics import Interval
 
 Samples = NDArray[np.float64]
 """Milliseconds a call, (rounds, samples a round)."""

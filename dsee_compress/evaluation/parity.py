@@ -32,8 +32,8 @@ class Parity:
 
     max_abs: float
     """Largest absolute difference of two logits."""
-    label_agreement: float
-    """Share of rows with the same arg max."""
+    label_agreement: float | None
+    """Share of rows with the same arg max; None for models of a single output, which name no label."""
 
 
 def torch_forward(model: PreTrainedModel) -> Forward:
@@ -52,15 +52,22 @@ def passed(gate: Gate, reference: Iterable[Logits], candidate: Iterable[Logits])
     """Compare two models' logits batch by batch.
 
     Raises GateError, saying what was compared and by how much it differs, if a difference is above the gate's
-    limit or not finite, or if a label differs.
+    limit or not finite, or if a label differs (of models with more than one output).
     """
     pairs = list(zip(reference, candidate, strict=True))
     differences = [np.abs(left.astype(np.float64) - right).max() for left, right in pairs]
-    agreement = float(np.mean(np.concatenate([left.argmax(-1) == right.argmax(-1) for left, right in pairs])))
+    agreement = None
+    if pairs[0][0].shape[-1] > 1:
+        agreement = float(np.mean(np.concatenate([left.argmax(-1) == right.argmax(-1) for left, right in pairs])))
     parity = Parity(float(np.max(differences)), agreement)
-    if not parity.max_abs <= gate.limit or agreement < 1.0:
+    if not parity.max_abs <= gate.limit or agreement not in (None, 1.0):
         raise GateError(
             f"gate {gate.name!r} failed: logits of {gate.compares} differ by up to {parity.max_abs:.3g} "
-            f"(limit {gate.limit:g}), {agreement:.2%} of the labels agree"
+            f"(limit {gate.limit:g})" + ("" if agreement is None else f", {agreement:.2%} of the labels agree")
         )
     return parity
+
+
+def least_agreement(*agreements: float | None) -> float | None:
+    """The smallest label agreement of several comparisons; None if none of them compared labels."""
+    return min((agreement for agreement in agreements if agreement is not None), default=None)

@@ -11,6 +11,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .wording import METRICS, Wording
+
 KEPT, REMOVED, INK = "#0f766e", "#e2e8f0", "#334155"
 _STYLE = {
     "svg.fonttype": "none",
@@ -30,10 +32,11 @@ _STYLE = {
 
 def draw(report: dict[str, Any]) -> dict[str, str]:
     """SVG text of `structure`, `accuracy` and `latency`."""
+    words = METRICS[report["task"]["metric"]]
     with plt.rc_context(_STYLE):
         return {
             "structure": _svg(_structure(report["structure"]), "Kept heads and neurons by layer"),
-            "accuracy": _svg(_accuracy(report["accuracy"]), "Accuracy with 95 % intervals"),
+            "accuracy": _svg(_accuracy(report["accuracy"], words), f"{words.heading} with 95 % intervals"),
             "latency": _svg(_latency(report["latency"]), "Latency of every call, by artifact"),
         }
 
@@ -58,21 +61,22 @@ def _structure(structure: dict[str, Any]) -> Figure:
     return figure
 
 
-def _accuracy(accuracy: dict[str, Any]) -> Figure:
+def _accuracy(accuracy: dict[str, Any], words: Wording) -> Figure:
+    scale = 100 if words.share else 1
     figure, axes = plt.subplots(figsize=(9, 0.9 + 0.42 * len(accuracy)))
     for row, entry in enumerate(accuracy.values()):
         low, high = entry["ci95"]
-        axes.plot([low * 100, high * 100], [row, row], color=KEPT, linewidth=3, alpha=0.35, solid_capstyle="round")
-        axes.plot(entry["value"] * 100, row, "o", color=KEPT)
+        axes.plot([low * scale, high * scale], [row, row], color=KEPT, linewidth=3, alpha=0.35, solid_capstyle="round")
+        axes.plot(entry["value"] * scale, row, "o", color=KEPT)
         axes.annotate(
-            f"{entry['value']:.1%}",
-            (entry["value"] * 100, row),
+            words.figure(entry["value"], digits=1),
+            (entry["value"] * scale, row),
             (0, 7),
             textcoords="offset points",
             ha="center",
         )
     _name_rows(axes, list(accuracy))
-    axes.set_xlabel("accuracy, % (line: 95 % interval)")
+    axes.set_xlabel(f"{words.title}{', %' if words.share else ''} (line: 95 % interval)")
     return figure
 
 

@@ -4,13 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from .. import tasks
+from ..checkpoint import Task
+from ..configs import MetricName
 from ..errors import UserError
-from ..evaluation import accuracy, inputs, parity
+from ..evaluation import inputs, metrics, parity
 from ..evaluation.inputs import Batch, Logits
 from ..evaluation.parity import Gate, Parity
-from ..tasks import classification
 
 Collator = Callable[[list[dict[str, Any]]], dict[str, Any]]
 GATE_ROWS = 64
@@ -48,8 +51,11 @@ def pass_gate(gate: Gate, reference: list[Logits], model: PreTrainedModel, batch
     return parity.passed(gate, reference, logits_of(model, batches))
 
 
-def validation_accuracy(model: PreTrainedModel, rows: Any, collator: Collator, batch_size: int) -> float:
-    """Accuracy of a PyTorch model on encoded rows."""
+def validation_metrics(
+    task: Task, model: PreTrainedModel, rows: Any, collator: Collator, batch_size: int
+) -> dict[MetricName, float]:
+    """The metrics of a PyTorch model on encoded rows, the task's own first."""
     batches = inputs.padded_batches(rows, collator, batch_size)
-    predicted = accuracy.predict(parity.torch_forward(model), batches).argmax(-1)
-    return classification.accuracy(predicted, rows["labels"])
+    predicted = tasks.of(task).predictions(metrics.predict(parity.torch_forward(model), batches))
+    labels = np.array(rows["labels"])
+    return {name: metric.value(predicted, labels) for name, metric in metrics.of(task).items()}

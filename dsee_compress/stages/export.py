@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from .. import architectures, checkpoint
+from .. import architectures, checkpoint, tasks
 from ..adapters import model as adapters
 from ..checkpoint import Manifest
 from ..configs import ExportConfig
@@ -14,7 +14,6 @@ from ..evaluation import environment, parity, session
 from ..evaluation.inputs import random_batches
 from ..exporting import fusion, graph, quantization
 from ..progress import step
-from ..tasks import classification
 from . import common
 
 ARTIFACTS = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
@@ -37,8 +36,8 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
         tokenizer = common.tokenizer_of(source)
         if parent.stage == "finetune":
             model = adapters.load(source)
-            rows = classification.encode(parent.task, "validation", tokenizer)
-            batches = common.gate_batches(rows, classification.collator(tokenizer))
+            rows = tasks.encode(parent.task, "validation", tokenizer)
+            batches = common.gate_batches(rows, tasks.collator(tokenizer))
             before = common.logits_of(model, batches)
             adapters.merge(model)
             metrics["merge_max_abs"] = common.pass_gate(parity.MERGE, before, model, batches).max_abs

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .. import architectures, checkpoint
+from .. import architectures, checkpoint, tasks
 from ..adapters import model as adapters
 from ..checkpoint import Manifest
 from ..configs import FinetuneConfig
@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..evaluation import parity
 from ..progress import step
 from ..pruning import selection
-from ..tasks import classification, data, pretrained
+from ..tasks import data, pretrained
 from ..training import losses, trainer
 from . import common
 
@@ -29,18 +29,18 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
     trainer.resolve_precision(config.precision, trainer.resolve_device(config.device))
 
     with step("read the data"):
-        task = classification.describe(data_location, config.text, config.label, config.max_length)
-        model, tokenizer = pretrained.load(location, task.labels, config.seed)
+        task = tasks.describe(data_location, config)
+        model, tokenizer = pretrained.load(location, task, config.seed)
         architectures.require_length(model.config, "max_length", config.max_length)
-        rows = classification.encode(task, "train", tokenizer)
-        validation = classification.encode(task, "validation", tokenizer)
+        rows = tasks.encode(task, "train", tokenizer)
+        validation = tasks.encode(task, "validation", tokenizer)
     with step(f"find Ω in {len(config.targets) * len(architectures.layers(model))} weights"):
         try:
             adapters.insert(model, config)
         except ValueError as error:
             raise UserError(f"the update does not fit the model: {error}") from error
 
-    collator = classification.collator(tokenizer)
+    collator = tasks.collator(tokenizer)
     with checkpoint.writing(output, overwrite) as folder:
         state = checkpoint.resumable(output, {"config": resolved, **inputs})
         penalty = losses.slimming(model, config.slimming) if config.slimming else None
@@ -48,7 +48,7 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
         with step("validate and save"):
             adapters.save(model, folder)
             common.save_tokenizer(tokenizer, folder)
-            accuracy = common.validation_accuracy(model, validation, collator, config.batch_size)
+            measured = common.validation_metrics(task, model, validation, collator, config.batch_size)
             manifest = Manifest(
                 stage="finetune",
                 config=resolved,
@@ -60,7 +60,7 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
                 inputs=inputs,
                 versions=checkpoint.library_versions(),
                 seed=config.seed,
-                metrics={**adapters.count(model), "training": training, "validation_accuracy": accuracy},
+                metrics={**adapters.count(model), "training": training, "validation": measured},
             )
             checkpoint.write_manifest(folder, manifest)
             batches = common.gate_batches(validation, collator)

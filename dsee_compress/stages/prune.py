@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .. import architectures, checkpoint
+from .. import architectures, checkpoint, tasks
 from ..adapters import model as adapters
 from ..checkpoint import Structure
 from ..configs import PruneConfig
@@ -19,7 +19,7 @@ from ..evaluation.parity import Parity
 from ..progress import step
 from ..pruning import masking, selection, surgery
 from ..pruning.importance import Evidence
-from ..tasks import classification, data
+from ..tasks import data
 from ..training import losses, trainer
 from . import common
 
@@ -46,9 +46,9 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
     with step("read the adapter and the data"):
         model = adapters.load(source)
         tokenizer = common.tokenizer_of(source)
-        rows = classification.encode(parent.task, "train", tokenizer)
-        validation = classification.encode(parent.task, "validation", tokenizer)
-        collator = classification.collator(tokenizer)
+        rows = tasks.encode(parent.task, "train", tokenizer)
+        validation = tasks.encode(parent.task, "validation", tokenizer)
+        collator = tasks.collator(tokenizer)
         gate_batches = common.gate_batches(validation, collator)
         extra = losses.distillation(adapters.merged_copy(model)) if config.distill else None
 
@@ -68,17 +68,17 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
             masked = common.logits_of(model, gate_batches)
             adapters.merge(model)
             merge = common.pass_gate(parity.MERGE, masked, model, gate_batches)
-            accuracy = common.validation_accuracy(model, validation, collator, config.batch_size)
+            measured = common.validation_metrics(parent.task, model, validation, collator, config.batch_size)
             save_plain(model, folder)
             common.save_tokenizer(tokenizer, folder)
             metrics = {
                 "merge_max_abs": merge.max_abs,
-                "removal_max_abs": s1.removal.max_abs,
-                "label_agreement": min(merge.label_agreement, s1.removal.label_agreement),
+                "removal_max_abs": max((proof.max_abs for proof in s1.removals), default=0.0),
+                "label_agreement": parity.least_agreement(*(proof.label_agreement for proof in (merge, *s1.removals))),
                 "weight_sparsity": weight_sparsity(model),
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
                 "training": training[-1] | {"seconds": sum(part["seconds"] for part in training)} if training else {},
-                "validation_accuracy": accuracy,
+                "validation": measured,
             }
             manifest = checkpoint.child_of(
                 parent,
@@ -106,8 +106,8 @@ class S1:
         self._gone: list[Tensor] | None = None
         self.kept = self._whole
         """Heads and neurons that the model still has, in indices of the whole."""
-        self.removal = Parity(0.0, 1.0)
-        """The worst of the removal gates so far."""
+        self.removals: list[Parity] = []
+        """What the removal gates measured."""
 
     def tighten(self, evidence: Evidence, part: float, state: Path) -> None:
         """Go on to `part` of the goal. The choice is kept in `state`, so that a run that goes on makes the same."""
@@ -135,11 +135,8 @@ class S1:
         masking.mask_structure(self._model, relative)
         masked = common.logits_of(self._model, self._gate_batches)
         surgery.remove(self._model, relative)
-        proof = common.pass_gate(parity.REMOVAL, masked, self._model, self._gate_batches)
+        self.removals.append(common.pass_gate(parity.REMOVAL, masked, self._model, self._gate_batches))
         self.kept = smaller
-        self.removal = Parity(
-            max(self.removal.max_abs, proof.max_abs), min(self.removal.label_agreement, proof.label_agreement)
-        )
 
 
 def weight_sparsity(model: PreTrainedModel) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 from .. import checkpoint
 from ..checkpoint import Manifest
 from ..errors import UserError
-from ..evaluation import flops
+from ..evaluation import flops, parity
 from ..progress import step
 from ..reporting import figures, render
 from . import benchmark, validate
@@ -56,6 +56,7 @@ def compose(
         "schema": SCHEMA,
         "task": {
             "name": Path(tuned.task.data).name,
+            "kind": tuned.task.name,
             "metric": validation["metric"],
             "split": validation["split"],
             "labels": len(tuned.task.labels),
@@ -93,9 +94,12 @@ def compose(
             "merge_max_abs": pruned.metrics["merge_max_abs"],
             "removal_max_abs": pruned.metrics["removal_max_abs"],
             "export_max_abs": max(proof["export_max_abs"] for proof in export_proofs),
-            "label_agreement": min(proof["label_agreement"] for proof in (pruned.metrics, *export_proofs)),
+            "label_agreement": parity.least_agreement(
+                *(proof["label_agreement"] for proof in (pruned.metrics, *export_proofs))
+            ),
         },
         "accuracy": validation["accuracy"],
+        "other_metrics": validation["other_metrics"],
         "gates": validation["gates"],
         "latency": measured["latency"],
         "latency_reference": measured["reference"],

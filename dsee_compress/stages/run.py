@@ -86,7 +86,7 @@ def plan(config: RunConfig, run: Path, overwrite: bool = False) -> list[PlannedS
         PlannedStage(
             "validate",
             exported / validate.RESULT,
-            "accuracy and parity",
+            "metrics and parity",
             lambda: validate.validate(exported, config.validation, overwrite),
         ),
         PlannedStage(
@@ -101,9 +101,9 @@ def plan(config: RunConfig, run: Path, overwrite: bool = False) -> list[PlannedS
 
 def check(config: RunConfig) -> None:
     """Raise UserError for what would stop a run only after hours: the model, every split, devices, lengths."""
-    from .. import architectures
+    from .. import architectures, tasks
     from ..evaluation import session
-    from ..tasks import classification, data, pretrained
+    from ..tasks import data, pretrained
     from ..training import trainer
 
     session.require_provider(config.benchmark.provider)
@@ -115,7 +115,7 @@ def check(config: RunConfig) -> None:
     architectures.require_length(model, "finetune.max_length", config.finetune.max_length)
     architectures.require_length(model, "benchmark.sequence_length", config.benchmark.sequence_length)
     trained_on = data.locate(config.finetune.data)
-    classification.describe(trained_on, config.finetune.text, config.finetune.label, config.finetune.max_length)
+    tasks.describe(trained_on, config.finetune)
     data.read_split(trained_on, "validation")
     data.read_split(data.locate(config.validation.data or trained_on), config.validation.split)
     for stage in (config.finetune, config.prune):

@@ -1,19 +1,21 @@
-"""Accuracy of a stage folder and of all that it was made from, and the gates between them."""
+"""The metrics of a stage folder and of all that it was made from, and the gates between them."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import checkpoint
+from .. import checkpoint, tasks
 from ..adapters import model as adapters
 from ..checkpoint import Manifest
-from ..configs import ValidateConfig
+from ..configs import MetricName, ValidateConfig
 from ..errors import GateError
-from ..evaluation import accuracy, inputs, parity, session
+from ..evaluation import inputs, metrics, parity, session
 from ..evaluation.inputs import Batch, Logits
+from ..evaluation.metrics import Sampled
 from ..progress import console, step
-from ..tasks import classification, data
+from ..reporting import wording
+from ..tasks import data
 from . import common
 from .export import artifacts
 
@@ -40,25 +42,29 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
         return folder
     tokenizer = common.tokenizer_of(folder)
     with step("read the data"):
-        rows = classification.encode(task, config.split, tokenizer)
-        batches = inputs.padded_batches(rows, classification.collator(tokenizer), config.batch_size)
+        rows = tasks.encode(task, config.split, tokenizer)
+        batches = inputs.padded_batches(rows, tasks.collator(tokenizer), config.batch_size)
     logits = _logits_of_lineage(folder, manifest, batches)
 
     labels = np.array(rows["labels"])
-    correct = {name: values.argmax(-1) == labels for name, values in logits.items()}
+    predictions = {name: tasks.of(task).predictions(values) for name, values in logits.items()}
+    own, *others = metrics.of(task).items()
+    sampled = metrics.bootstrap(own[1], predictions, labels, seed=config.seed)
     proofs = _export_proof(logits)
-    gates = _metric_gates(correct, config)
+    gates = _metric_gates(task.metric, sampled, config)
     result = {
         "key": key,
         "metric": task.metric,
         "split": config.split,
         "examples": len(labels),
-        "accuracy": {
-            name: accuracy.accuracy_interval(flags, seed=config.seed).as_json() for name, flags in correct.items()
+        "accuracy": {name: figures.interval.as_json() for name, figures in sampled.items()},
+        "other_metrics": {
+            name: {other: metric.value(values, labels) for other, metric in others}
+            for name, values in predictions.items()
         },
         "parity": proofs,
         "gates": gates,
-        "predictions": {name: values.argmax(-1).tolist() for name, values in logits.items()},
+        "predictions": {name: values.tolist() for name, values in predictions.items()},
     }
     checkpoint.write_json(folder / RESULT, result)
     return folder
@@ -84,15 +90,15 @@ def _logits_of_lineage(folder: Path, manifest: Manifest, batches: list[Batch]) -
         if described.stage == "export":
             for precision, path in artifacts(source, described).items():
                 with step(f"predict with onnx_{precision}"), session.Session(path) as live:
-                    logits[f"onnx_{precision}"] = accuracy.predict(live.forward, batches)
+                    logits[f"onnx_{precision}"] = metrics.predict(live.forward, batches)
         else:
             name = TORCH_NAMES[described.stage]
             with step(f"predict with {name}"):
-                logits[name] = accuracy.predict(parity.torch_forward(adapters.load_merged(source)), batches)
+                logits[name] = metrics.predict(parity.torch_forward(adapters.load_merged(source)), batches)
     return logits
 
 
-def _export_proof(logits: dict[str, Logits]) -> dict[str, float]:
+def _export_proof(logits: dict[str, Logits]) -> dict[str, float | None]:
     """The export gate again, on the task's own rows."""
     reference = next((logits[name] for name in ("pruned", "dense_finetuned") if name in logits), None)
     if reference is None or "onnx_fp32" not in logits:
@@ -101,24 +107,26 @@ def _export_proof(logits: dict[str, Logits]) -> dict[str, float]:
     return {"export_max_abs": proof.max_abs, "label_agreement": proof.label_agreement}
 
 
-def _metric_gates(correct: dict[str, Any], config: ValidateConfig) -> list[dict[str, Any]]:
-    """The precision and the compression gate, as far as their models are among `correct`."""
-    full_precision = next((name for name in ("onnx_fp32", "pruned", "dense_finetuned") if name in correct), None)
-    exported = [name for name in correct if name.startswith("onnx_")]
-    finals = exported or [name for name in correct if name == "pruned"]
+def _metric_gates(metric: MetricName, sampled: dict[str, Sampled], config: ValidateConfig) -> list[dict[str, Any]]:
+    """The precision and the compression gate, as far as their models are among `sampled`."""
+    words = wording.METRICS[metric]
+    full_precision = next((name for name in ("onnx_fp32", "pruned", "dense_finetuned") if name in sampled), None)
+    exported = [name for name in sampled if name.startswith("onnx_")]
+    finals = exported or [name for name in sampled if name == "pruned"]
     gates = []
     for gate, reference, candidate, allowed in (
         ("precision", full_precision, "onnx_int8", config.max_drop),
         *(("compression", "dense_finetuned", final, config.max_compression_drop) for final in finals),
     ):
-        if reference not in correct or candidate not in correct:
+        if reference not in sampled or candidate not in sampled:
             continue
-        change = accuracy.paired_interval(correct[candidate], correct[reference], seed=config.seed)
-        verdict = accuracy.judge(change, allowed)
+        change = (sampled[candidate] - sampled[reference]).interval
+        verdict = metrics.judge(change, allowed)
         if verdict == "failed":
             raise GateError(
-                f"gate {gate!r} failed: {candidate} is {-change.value:.2%} less accurate than {reference} "
-                f"(95 % interval of the change {change.low:+.2%} to {change.high:+.2%}, allowed drop {allowed:.2%})"
+                f"gate {gate!r} failed: the {words.title} of {candidate} is {words.figure(-change.value)} below that "
+                f"of {reference} (95 % interval of the change {words.figure(change.low, '+')} to "
+                f"{words.figure(change.high, '+')}, allowed drop {words.figure(allowed)})"
             )
         gates.append(
             {

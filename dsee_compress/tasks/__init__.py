@@ -1,0 +1,52 @@
+"""A task is data, collator, metric and loss: one module a kind, with the same functions.
+
+The loss is transformers' own, chosen by the `problem_type` that a kind's `head` gives to the model; the metrics of a
+kind are named in `configs.METRICS_OF`.
+"""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..checkpoint import Task
+from ..configs import FinetuneConfig, TaskName
+from . import classification, regression
+from .text import collator
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["KINDS", "Kind", "collator", "describe", "encode", "of"]
+
+
+class Kind(Protocol):
+    """What the module of a kind has."""
+
+    def describe(self, data: str, config: FinetuneConfig) -> Task:
+        """Read the columns, and labels, of the training split into a task."""
+
+    def encode(self, task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dataset":
+        """Tokenised rows of a split with `labels` as the loss takes them; not padded."""
+
+    def head(self, task: Task) -> dict[str, Any]:
+        """What the model's config says of the task head."""
+
+    def predictions(self, logits: Any) -> Any:
+        """Logits (rows, outputs) as the metrics take them, (rows,)."""
+
+
+KINDS: dict[TaskName, Kind] = {"classification": classification, "regression": regression}
+
+
+def of(task: Task) -> Kind:
+    """The kind of a task."""
+    return KINDS[task.name]
+
+
+def describe(data: str, config: FinetuneConfig) -> Task:
+    """The task that `config` asks for, on `data`; UserError for labels that do not fit it or its metric."""
+    return KINDS[config.task].describe(data, config)
+
+
+def encode(task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dataset":
+    """Tokenised rows of a split of the task's data, with `labels`; UserError for rows that do not fit the task."""
+    return of(task).encode(task, split, tokenizer)

@@ -1,37 +1,44 @@
-"""Sequence classification: one text or a pair in, one label out; accuracy."""
+"""Classification: one text or a pair in, one of some labels out."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoint import Task
+from ..configs import METRICS_OF, FinetuneConfig, nearest
 from ..errors import UserError
-from . import data as data_sets
+from . import text
+from .text import Split
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 
-def describe(data: str, text: list[str] | None, label: str | None, max_length: int) -> Task:
-    """Read the training split's columns and labels into a task description.
+def describe(data: str, config: FinetuneConfig) -> Task:
+    """Read the training split's columns and labels into a task.
 
-    Labels are the names that the set declares, or the sorted values of its training split.
+    Labels are the names that the set declares, or the sorted values of its training split. UserError for labels
+    that are no classes, or of which F1 could not tell the positive one.
     """
-    rows = data_sets.read_split(data, "train")
-    where = f"the train split of {data}"
-    columns = data_sets.find_text(rows.column_names, text, where)
-    target = data_sets.find_label(rows.column_names, label, where)
-    declared = getattr(rows.features[target], "names", None)
-    if any(isinstance(value, list | dict) for value in rows[target][:1]):
-        raise UserError(f"{where} has lists or objects in {target!r}; one label a row")
-    labels = declared or sorted(set(rows[target]), key=lambda value: (value is None, value))
+    split = text.read(data, "train", config.text, config.label)
+    where = split.where
+    labels = _declared(split) or sorted(set(split.labels), key=lambda value: (value is None, value))
     if None in labels or "" in labels:
-        raise UserError(f"{where} has rows without a {target!r}")
+        raise UserError(f"{where} has rows without a {split.label!r}")
     if any(isinstance(value, float) for value in labels):
         raise UserError(f"{where} has numbers with a fraction as labels; classification needs classes")
     if len(labels) < 2:
         raise UserError(f"{where} has one label only, {labels[0]!r}; a classifier needs two")
-    return Task(data=data, text=columns, label=target, labels=[str(value) for value in labels], max_length=max_length)
+    names = [str(value) for value in labels]
+    return Task(
+        name="classification",
+        metric=config.metric or METRICS_OF["classification"][0],
+        positive=_positive(config, names, where),
+        data=data,
+        text=split.text,
+        label=split.label,
+        labels=names,
+        max_length=config.max_length,
+    )
 
 
 def encode(task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dataset":
@@ -39,49 +46,45 @@ def encode(task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dat
 
     UserError for a missing column, a text that is not a string, or a label unseen in training.
     """
-    rows = data_sets.read_split(task.data, split)
-    where = f"the {split} split of {task.data}"
-    columns = data_sets.find_text(rows.column_names, task.text, where)
-    target = data_sets.find_label(rows.column_names, task.label, where)
-    declared = getattr(rows.features[target], "names", None)
+    found = text.read(task.data, split, task.text, task.label)
+    declared = _declared(found)
+    names = [declared[value] if declared and value in range(len(declared)) else str(value) for value in found.labels]
     index = {name: position for position, name in enumerate(task.labels)}
-    special = tokenizer.num_special_tokens_to_add(pair=len(columns) == 2)
-    if task.max_length <= special:
-        raise UserError(f"max_length {task.max_length} leaves no room beside the {special} special tokens of a row")
-
-    def encode_rows(batch: dict[str, list[Any]]) -> dict[str, Any]:
-        texts = [batch[column] for column in columns]
-        for column, values in zip(columns, texts, strict=True):
-            bad = next((value for value in values if not isinstance(value, str)), "")
-            if bad != "":
-                raise UserError(f"{where}: column {column!r} has {bad!r} where a text should be")
-        encoded = tokenizer(*texts, truncation=True, max_length=task.max_length)
-        names = [
-            declared[value] if declared and value in range(len(declared)) else str(value) for value in batch[target]
-        ]
-        unknown = next((name for name in names if name not in index), None)
-        if unknown is not None:
-            raise UserError(f"{where} has the label {unknown!r}, which is not in the train split")
-        return {**encoded, "labels": [index[name] for name in names]}
-
-    return rows.map(
-        encode_rows,
-        batched=True,
-        remove_columns=rows.column_names,
-        keep_in_memory=True,
-        load_from_cache_file=False,
-    )
+    unknown = next((name for name in names if name not in index), None)
+    if unknown is not None:
+        raise UserError(f"{found.where} has the label {unknown!r}, which is not in the train split")
+    return text.encode(found, [index[name] for name in names], task.max_length, tokenizer)
 
 
-def collator(tokenizer: "PreTrainedTokenizerBase") -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-    """Pads a list of encoded rows to its longest."""
-    from transformers import DataCollatorWithPadding
+def head(task: Task) -> dict[str, Any]:
+    """One output a label, trained by cross-entropy."""
+    return {
+        "id2label": dict(enumerate(task.labels)),
+        "label2id": {label: index for index, label in enumerate(task.labels)},
+        "problem_type": "single_label_classification",
+    }
 
-    return DataCollatorWithPadding(tokenizer)
+
+def predictions(logits: Any) -> Any:
+    """The index of each row's largest logit: (rows, labels) to (rows,)."""
+    return logits.argmax(-1)
 
 
-def accuracy(predictions: Any, labels: Any) -> float:
-    """Share of predictions equal to their labels."""
-    from sklearn.metrics import accuracy_score
+def _declared(split: Split) -> list[str] | None:
+    """The names of the labels, where the set has them as numbers and says what they mean."""
+    return getattr(split.rows.features[split.label], "names", None)
 
-    return float(accuracy_score(labels, predictions))
+
+def _positive(config: FinetuneConfig, labels: list[str], where: str) -> str | None:
+    """The label that F1 is about: as named, else the second of two."""
+    if config.positive is not None:
+        if config.positive not in labels:
+            raise UserError(f"{where} has no label {config.positive!r}; {nearest(config.positive, labels)}")
+        return config.positive
+    if len(labels) == 2:
+        return labels[1]
+    if config.metric == "f1":
+        raise UserError(
+            f"metric f1 is about one label, and {where} has {len(labels)}; name it with --positive, or choose matthews"
+        )
+    return None

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import architectures, checkpoint
+from ..checkpoint import Task
 from ..errors import UserError, first_line
+from . import of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -70,8 +72,8 @@ def load_config(location: str) -> "PretrainedConfig":
     return config
 
 
-def load(location: str, labels: list[str], seed: int) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    """The encoder with a task head for `labels`, initialised from `seed`, in eval mode and fp32.
+def load(location: str, task: Task, seed: int) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    """The encoder with a head for `task`, initialised from `seed`, in eval mode and fp32.
 
     UserError for an architecture that is not known, damaged weights, or a model that cannot be had.
     """
@@ -79,9 +81,7 @@ def load(location: str, labels: list[str], seed: int) -> tuple["PreTrainedModel"
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
 
     config = load_config(location)
-    config.id2label = dict(enumerate(labels))
-    config.problem_type = "single_label_classification"
-    config.label2id = {label: index for index, label in enumerate(labels)}
+    config.update(of(task).head(task))
     if (Path(location) / "model.safetensors").is_file():
         checkpoint.check_tensors(Path(location) / "model.safetensors")
     set_seed(seed)

@@ -155,6 +155,46 @@ def test_label_unseen_in_training(shell, small, copy, data):
     refused(shell(*changed(small, "--data", folder)), "has the label 'middling', which is not in the train split")
 
 
+def test_f1_of_more_labels_than_two_needs_a_name(shell, small, copy, data):
+    folder = copy(data)
+    with (folder / "train.jsonl").open("a") as file:
+        file.write('{"text": "a film", "label": "middling"}\n')
+    arguments = [*changed(small, "--data", folder), "--metric", "f1"]
+    refused(shell(*arguments), "has 3; name it with --positive, or choose matthews")
+
+
+@pytest.mark.parametrize(
+    "split, labels, sentence",
+    [
+        ("train", [1.5, float("nan")], "has nan in 'label', row 1; regression needs numbers"),
+        ("validation", [1.5, None], "has None in 'label', row 1; regression needs numbers"),
+        ("validation", ["1.5", "2.5"], "has '1.5' in 'label', row 0; regression needs numbers"),
+        ("train", [2, 2], "has 2 in 'label' of every row; regression needs two values"),
+        ("validation", [2.5], "has 2.5 in 'label' of every row; regression needs two values"),
+    ],
+)
+def test_labels_that_regression_cannot_take(shell, small, tmp_path, split, labels, sentence):
+    from ..fixtures.models import write_jsonl
+
+    (tmp_path / "data").mkdir()
+    for name, column in ({"train": [1.5, 2.5], "validation": [1.5, 2.5]} | {split: labels}).items():
+        write_jsonl(tmp_path / "data" / f"{name}.jsonl", [{"text": "a film", "label": label} for label in column])
+    result = shell(*changed(small, "--data", tmp_path / "data"), "--task", "regression")
+    refused(result, sentence)
+    assert f"the {split} split of" in result[1]
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (["--metric", "accuracy"], "metric accuracy is not of regression, which has pearson, spearman"),
+        (["--positive", "good"], "positive names a label, and regression has none"),
+    ],
+)
+def test_options_of_classification_in_a_regression(shell, small, options, sentence):
+    refused(shell(*small, "--task", "regression", *options), sentence)
+
+
 def test_text_longer_than_the_model_reads(shell, small):
     refused(shell(*small, "--max-length", 500), "max_length 500 is more than the 140 tokens that the model reads")
 
@@ -177,6 +217,11 @@ def test_text_longer_than_the_model_reads(shell, small):
         ("--learning-rate", "inf", "learning_rate: input should be a finite number"),
         ("--learning-rate", 1e30, "training diverged with a learning rate of 1e+30; choose a smaller one"),
         ("--max-length", 2, "max_length 2 leaves no room beside the 2 special tokens of a row"),
+        ("--task", "ranking", "task: input should be 'classification' or 'regression', got 'ranking'"),
+        ("--task", "regression", "has 'bad' in 'label', row 0; regression needs numbers"),
+        ("--metric", "recall", "metric: input should be 'accuracy', 'f1', 'matthews', 'pearson' or 'spearman'"),
+        ("--metric", "pearson", "metric pearson is not of classification, which has accuracy, f1, matthews"),
+        ("--positive", "goodd", "has no label 'goodd'; did you mean 'good'?"),
     ],
 )
 def test_wrong_option(shell, small, option, value, sentence):
@@ -423,6 +468,8 @@ def test_no_such_recipe(shell, tmp_path):
         ("validate.data=./nowhere", "there is no data folder ./nowhere"),
         ("validate.split=test", "has no test split"),
         ("finetune.text=nope", "has no column 'nope'"),
+        ("finetune.metric=spearman", "metric spearman is not of classification"),
+        ("finetune.task=regression", "regression needs numbers"),
     ],
 )
 def test_wrong_setting(shell, tmp_path, bert, data, setting, sentence):

@@ -122,7 +122,7 @@ def test_int8_alone_is_exported_measured_and_reported(reported):
     folder = reported / "int8"
     dsee_compress.export(reported / "prune", output=folder, precision="int8")
     assert [path.name for path in folder.glob("*.onnx")] == ["model_int8.onnx"]
-    dsee_compress.validate(folder, max_drop=0.9)
+    dsee_compress.validate(folder, max_drop=0.9, max_compression_drop=0.9)
     gates = json.loads((folder / "validation.json").read_text())["gates"]
     assert ("precision", "pruned", "onnx_int8") in [(g["gate"], g["reference"], g["candidate"]) for g in gates]
     dsee_compress.benchmark(folder, samples=10, rounds=1, sequence_length=16, threads=1)

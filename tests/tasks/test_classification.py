@@ -4,6 +4,7 @@ import pandas
 import pytest
 from transformers import AutoTokenizer
 
+from dsee_compress.configs import FinetuneConfig
 from dsee_compress.errors import UserError
 from dsee_compress.tasks import classification, data
 
@@ -22,6 +23,11 @@ def write(folder, split: str, rows: list[dict], suffix: str) -> None:
         pandas.DataFrame(rows).to_parquet(folder / f"{split}.parquet")
 
 
+def describe(folder, **options):
+    config = FinetuneConfig(model="x", data=str(folder), **{"max_length": 16, **options})
+    return classification.describe(str(folder), config)
+
+
 @pytest.fixture
 def tokenizer(bert):
     return AutoTokenizer.from_pretrained(bert)
@@ -30,7 +36,7 @@ def tokenizer(bert):
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
 def test_each_format_gives_the_same_rows(tmp_path, tokenizer, suffix):
     write(tmp_path / "data", "train", ROWS, suffix)
-    task = classification.describe(str(tmp_path / "data"), None, None, 16)
+    task = describe(tmp_path / "data")
     assert (task.text, task.label, task.labels) == (["sentence"], "label", ["0", "1"])
     rows = classification.encode(task, "train", tokenizer)
     assert rows["labels"] == [1, 0, 1]
@@ -39,7 +45,7 @@ def test_each_format_gives_the_same_rows(tmp_path, tokenizer, suffix):
 
 def test_integer_labels_are_in_the_order_of_numbers(tmp_path):
     write(tmp_path, "train", [{"text": f"t{label}", "label": label} for label in (10, 9, 2, 0)], "jsonl")
-    assert classification.describe(str(tmp_path), None, None, 16).labels == ["0", "2", "9", "10"]
+    assert describe(tmp_path).labels == ["0", "2", "9", "10"]
 
 
 def test_pairs_are_found_and_encoded_as_pairs(tmp_path, tokenizer):
@@ -48,7 +54,7 @@ def test_pairs_are_found_and_encoded_as_pairs(tmp_path, tokenizer):
         {"sentence1": "b", "sentence2": "c", "label": "y"},
     ]
     write(tmp_path, "train", rows, "jsonl")
-    task = classification.describe(str(tmp_path), None, None, 16)
+    task = describe(tmp_path)
     assert task.text == ["sentence1", "sentence2"]
     encoded = classification.encode(task, "train", tokenizer)
     assert encoded["input_ids"] == tokenizer(["a film", "b"], ["a town", "c"])["input_ids"]
@@ -56,13 +62,13 @@ def test_pairs_are_found_and_encoded_as_pairs(tmp_path, tokenizer):
 
 def test_columns_can_be_named(tmp_path, tokenizer):
     write(tmp_path, "train", [{"utterance": "hi", "intent": "a"}, {"utterance": "no", "intent": "b"}], "csv")
-    task = classification.describe(str(tmp_path), ["utterance"], "intent", 16)
+    task = describe(tmp_path, text=["utterance"], label="intent")
     assert classification.encode(task, "train", tokenizer)["labels"] == [0, 1]
 
 
 def test_long_texts_are_cut(tmp_path, tokenizer):
     write(tmp_path, "train", [{"text": "film " * 50, "label": 0}, {"text": "a", "label": 1}], "jsonl")
-    task = classification.describe(str(tmp_path), None, None, 9)
+    task = describe(tmp_path, max_length=9)
     assert len(classification.encode(task, "train", tokenizer)["input_ids"][0]) == 9
 
 
@@ -86,7 +92,29 @@ def test_fingerprint_follows_the_content(tmp_path):
 def test_training_data_that_cannot_be_described(tmp_path, rows, message):
     write(tmp_path, "train", rows, "jsonl")
     with pytest.raises(UserError, match=message):
-        classification.describe(str(tmp_path), None, None, 16)
+        describe(tmp_path)
+
+
+def test_f1_is_about_the_second_of_two_labels_or_the_one_that_is_named(tmp_path):
+    write(tmp_path / "two", "train", ROWS, "jsonl")
+    assert describe(tmp_path / "two").positive == "1"
+    assert describe(tmp_path / "two", positive=0, metric="f1").positive == "0"
+    write(tmp_path / "three", "train", [{"text": label, "label": label} for label in "abc"], "jsonl")
+    assert describe(tmp_path / "three").positive is None
+    assert describe(tmp_path / "three", metric="f1", positive="b").positive == "b"
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"metric": "f1"}, r"metric f1 is about one label, and the train split of .* has 77; name it with --positive"),
+        ({"positive": "intent l2"}, r"has no label 'intent l2'; did you mean 'intent 2'\?"),
+    ],
+)
+def test_f1_of_a_label_that_is_not_known(tmp_path, options, message):
+    write(tmp_path, "train", [{"text": "a", "label": f"intent {number}"} for number in range(77)], "jsonl")
+    with pytest.raises(UserError, match=message):
+        describe(tmp_path, **options)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +128,7 @@ def test_training_data_that_cannot_be_described(tmp_path, rows, message):
 def test_a_split_that_does_not_fit_the_training_data(tmp_path, tokenizer, row, message):
     write(tmp_path, "train", [{"text": "x", "label": "a"}, {"text": "y", "label": "b"}], "jsonl")
     write(tmp_path, "validation", [row], "jsonl")
-    task = classification.describe(str(tmp_path), None, None, 16)
+    task = describe(tmp_path)
     with pytest.raises(UserError, match=message):
         classification.encode(task, "validation", tokenizer)
 

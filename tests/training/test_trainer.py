@@ -1,10 +1,11 @@
 import pytest
 import torch
 
+from dsee_compress import tasks
 from dsee_compress.adapters import model as adapters
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.errors import UserError
-from dsee_compress.tasks import classification, pretrained
+from dsee_compress.tasks import pretrained
 from dsee_compress.training import callbacks, trainer
 
 
@@ -14,10 +15,10 @@ class Killed(BaseException):
 
 def prepare(folder, data, **options):
     config = FinetuneConfig(model=str(folder), data=str(data), rank=2, sparse=3, batch_size=32, **options)
-    task = classification.describe(str(data), None, None, 64)
-    model, tokenizer = pretrained.load(str(folder), task.labels, config.seed)
+    task = tasks.describe(str(data), config)
+    model, tokenizer = pretrained.load(str(folder), task, config.seed)
     adapters.insert(model, config)
-    return model, classification.encode(task, "train", tokenizer), classification.collator(tokenizer), config
+    return model, tasks.encode(task, "train", tokenizer), tasks.collator(tokenizer), config
 
 
 def weights(model):
