@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
@@ -64,6 +64,8 @@ def _kind(annotation: Any) -> tuple[Any, list[str]]:
         return str, list(get_args(annotation))
     if origin is list:
         return list[str], _kind(get_args(annotation)[0])[1]
-    if origin is UnionType:
+    if origin is dict:
+        return list[str], ["PATTERN=VALUE,..."]
+    if origin in (Union, UnionType):
         return _kind(next(part for part in get_args(annotation) if part is not type(None)))
     return annotation, []

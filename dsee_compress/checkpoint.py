@@ -198,7 +198,7 @@ def up_to_date(output: Path, stage: Stage, config: dict[str, Any], identity: dic
         f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
         for before, now in ((there.config, config), (was, identity))
         for name in sorted({*before, *now})
-        if before.get(name) != now.get(name)
+        if json.dumps(before.get(name)) != json.dumps(now.get(name))  # the order of patterns counts
     ]
     if differences:
         raise UserError(f"{output} was made otherwise ({'; '.join(differences)}); use --overwrite to replace it")
@@ -268,7 +268,7 @@ def resumable(output: Path, key: dict[str, Any]) -> Path:
     folder = output.parent / f".{output.name}.checkpoints"
     key_file = folder / "key.json"
     with contextlib.suppress(OSError, ValueError):
-        if json.loads(key_file.read_text()) == key:
+        if json.dumps(json.loads(key_file.read_text())) == json.dumps(key):
             return folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

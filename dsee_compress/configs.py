@@ -4,10 +4,11 @@ Each field carries its help. An unknown key is an error that names the nearest k
 """
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import UserError
 
@@ -24,9 +25,37 @@ def _split_commas(value: Any) -> Any:
     return value
 
 
+def _split_pairs(value: Any) -> Any:
+    """Turn "a=1,b=2" and ["a=1,b=2", "c=3"] into {"a": "1", "b": "2", "c": "3"}, so that a shell may write either."""
+    parts = _split_commas(value)
+    if not isinstance(parts, list):
+        return value
+    pairs = [part.rpartition("=") for part in parts]
+    for _, equals, part in pairs:
+        if not equals:
+            raise ValueError(f"write it as PATTERN=VALUE, not {part!r}")
+    return {pattern: given for pattern, _, given in pairs}
+
+
+def _compile(patterns: dict[str, Any]) -> dict[str, Any]:
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+    return patterns
+
+
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Names = Annotated[list[str], BeforeValidator(_split_commas)]
+_Patterns = (BeforeValidator(_split_pairs), AfterValidator(_compile))
+Counts = Annotated[dict[str, Annotated[int, Field(ge=0)]], *_Patterns]
+Scales = Annotated[dict[str, Annotated[float, Field(gt=0)]], *_Patterns]
+
+
+def _by_pattern(option: str, example: str) -> str:
+    return f"Other {option} for the Linears whose name, `3.query` say, a pattern matches at its end: {example}."
 
 
 class StrictConfig(BaseModel):
@@ -64,14 +93,13 @@ class _TrainingConfig(StrictConfig):
     )
 
 
-class FinetuneConfig(_TrainingConfig):
-    """Options of `finetune` (DSEE step I)."""
+class UpdateConfig(StrictConfig):
+    """What the updates look like: U V of rank r, N entries of S2, scaled by alpha / r, on the targets.
 
-    model: str = Field(description="A folder, a hub id, or package:NAME/FOLDER inside an installed package.")
-    data: str = Field(description="A folder with train and validation as jsonl, csv or parquet, or a hub id.")
-    text: Names | None = Field(None, description="Text column, or two for pairs; found by name if not given.")
-    label: str | None = Field(None, description="Label column; `label` if not given.")
-    model_sha256: str | None = Field(None, description="Refuse a model.safetensors with another SHA-256.")
+    Patterns override the default where they match the end of a Linear's name, `3.query` say, from a dot or the start
+    on; of several that match, the first counts (as PEFT's `rank_pattern`).
+    """
+
     rank: int = Field(8, ge=0, description="Rank r of the low-rank update U V.")
     sparse: int = Field(64, ge=0, description="Trained entries N of the sparse residual S2, a matrix.")
     alpha: float = Field(16.0, gt=0, description="The update is scaled by alpha / r.")
@@ -80,16 +108,31 @@ class FinetuneConfig(_TrainingConfig):
         min_length=1,
         description="Linears that carry an update: " + ", ".join(get_args(Role)) + ".",
     )
-    epochs: int = Field(3, ge=1, description="Passes over the training data.")
-    max_length: int = Field(128, ge=2, description="Tokens after which a text is cut.")
+    rank_pattern: Counts | None = Field(None, description=_by_pattern("rank", "query=16,[0-2].value=4"))
+    sparse_pattern: Counts | None = Field(None, description=_by_pattern("sparse", "ffn_in=0"))
+    alpha_pattern: Scales | None = Field(None, description=_by_pattern("alpha", "query=32"))
 
     @model_validator(mode="after")
     def _some_update(self) -> Self:
         if len(set(self.targets)) < len(self.targets):
             raise ValueError(f"targets names one twice: {', '.join(self.targets)}")
-        if self.rank == 0 and self.sparse == 0:
+        if not any(
+            (self.rank, self.sparse, *(self.rank_pattern or {}).values(), *(self.sparse_pattern or {}).values())
+        ):
             raise ValueError("rank and sparse are both 0, so nothing would be trained but the head")
         return self
+
+
+class FinetuneConfig(_TrainingConfig, UpdateConfig):
+    """Options of `finetune` (DSEE step I)."""
+
+    model: str = Field(description="A folder, a hub id, or package:NAME/FOLDER inside an installed package.")
+    data: str = Field(description="A folder with train and validation as jsonl, csv or parquet, or a hub id.")
+    text: Names | None = Field(None, description="Text column, or two for pairs; found by name if not given.")
+    label: str | None = Field(None, description="Label column; `label` if not given.")
+    model_sha256: str | None = Field(None, description="Refuse a model.safetensors with another SHA-256.")
+    epochs: int = Field(3, ge=1, description="Passes over the training data.")
+    max_length: int = Field(128, ge=2, description="Tokens after which a text is cut.")
 
 
 class PruneConfig(_TrainingConfig):

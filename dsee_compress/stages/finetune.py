@@ -33,7 +33,7 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
         architectures.require_length(model.config, "max_length", config.max_length)
         rows = classification.encode(task, "train", tokenizer)
         validation = classification.encode(task, "validation", tokenizer)
-    with step(f"find Ω in {len(config.targets) * len(architectures.layers(model))} weights"):
+    with step(f"find Ω in {len(adapters.shapes(config, len(architectures.layers(model))))} weights"):
         try:
             adapters.insert(model, config)
         except ValueError as error:

@@ -176,6 +176,13 @@ def test_text_longer_than_the_model_reads(shell, small):
         ("--seed", 2**32, "seed: input should be less than 4294967296"),
         ("--learning-rate", "inf", "learning_rate: input should be a finite number"),
         ("--learning-rate", 1e30, "training diverged with a learning rate of 1e+30; choose a smaller one"),
+        ("--rank-pattern", "query", "rank_pattern: write it as PATTERN=VALUE, not 'query'"),
+        ("--rank-pattern", "[=3", "rank_pattern: '[' is no regular expression: unterminated character set"),
+        ("--rank-pattern", "query=-1", "rank_pattern.query: input should be greater than or equal to 0, got '-1'"),
+        ("--sparse-pattern", "query=few", "sparse_pattern.query: input should be a valid integer"),
+        ("--alpha-pattern", "query=0", "alpha_pattern.query: input should be greater than 0"),
+        ("--rank-pattern", "kwery=3", "rank_pattern: 'kwery' matches no target; they are called 0.query"),
+        ("--rank-pattern", "query=33", "rank 33 is more than a 32 by 32 matrix has"),
         ("--max-length", 2, "max_length 2 leaves no room beside the 2 special tokens of a row"),
     ],
 )
@@ -403,6 +410,7 @@ def test_no_such_recipe(shell, tmp_path):
         ("benchmark.provider=cuda", "provider cuda was asked for"),
         ("validate.data=./nowhere", "there is no data folder ./nowhere"),
         ("validate.split=test", "has no test split"),
+        ("finetune.rank_pattern={kwery: 3}", "'kwery' matches no target"),
         ("finetune.text=nope", "has no column 'nope'"),
     ],
 )

@@ -9,6 +9,7 @@ import yaml
 from dsee_compress_cli import main as cli
 
 import dsee_compress
+from dsee_compress import checkpoint
 from dsee_compress.configs import BenchmarkConfig, ExportConfig, FinetuneConfig, PruneConfig, ValidateConfig
 
 CONFIGS = {
@@ -66,7 +67,23 @@ def test_the_whole_way_by_hand(capsys, bert, data, tmp_path, monkeypatch):
     """Each command, its table, and its last line, which names the folder."""
     tuned, pruned, onnx, dense = (tmp_path / name for name in ("tuned", "prune", "export", "dense"))
     shell = [
-        ("finetune", "--model", bert, "--data", data, "--output", tuned, "--epochs", 4, "--learning-rate", 0.01),
+        (
+            "finetune",
+            "--model",
+            bert,
+            "--data",
+            data,
+            "--output",
+            tuned,
+            "--epochs",
+            4,
+            "--learning-rate",
+            0.01,
+            "--rank-pattern",
+            "query=4",
+            "--rank-pattern",
+            "1.value=2,2.value=3",
+        ),
         ("prune", tuned, "--output", pruned, "--heads", 0.5, "--retune-epochs", 1),
         ("export", tuned, "--output", dense, "--precision", "fp32"),
         ("export", pruned, "--output", onnx, "--precision", "fp32", "--precision", "int8"),
@@ -78,6 +95,7 @@ def test_the_whole_way_by_hand(capsys, bert, data, tmp_path, monkeypatch):
         output = run(capsys, *command)
         folder = command[command.index("--output") + 1] if "--output" in command else command[1]
         assert output.splitlines()[-1] == f"wrote {folder}"
+    assert checkpoint.read(tuned).config["rank_pattern"] == {"query": 4, "1.value": 2, "2.value": 3}
     monkeypatch.setenv("COLUMNS", "200")
     shown = run(capsys, "inspect", pruned)
     for word in ("layer 2", "model.safetensors", "tuned", "heads", "removal_max_abs"):
