@@ -15,7 +15,7 @@ import typer
 
 from dsee_compress.errors import GateError, UserError
 
-from . import benchmark, export, finetune, inspect, prune, report, run, validate
+from . import benchmark, export, export_peft, finetune, import_peft, inspect, prune, report, run, validate
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
@@ -36,6 +36,8 @@ for command in (
     report.report,
     run.run,
     inspect.inspect,
+    import_peft.import_peft,
+    export_peft.export_peft,
 ):
     app.command(no_args_is_help=True)(command)
 

@@ -123,16 +123,25 @@ class UpdateConfig(StrictConfig):
         return self
 
 
-class FinetuneConfig(_TrainingConfig, UpdateConfig):
-    """Options of `finetune` (DSEE step I)."""
-
+class _SourceConfig(StrictConfig):
     model: str = Field(description="A folder, a hub id, or package:NAME/FOLDER inside an installed package.")
     data: str = Field(description="A folder with train and validation as jsonl, csv or parquet, or a hub id.")
     text: Names | None = Field(None, description="Text column, or two for pairs; found by name if not given.")
     label: str | None = Field(None, description="Label column; `label` if not given.")
     model_sha256: str | None = Field(None, description="Refuse a model.safetensors with another SHA-256.")
-    epochs: int = Field(3, ge=1, description="Passes over the training data.")
     max_length: int = Field(128, ge=2, description="Tokens after which a text is cut.")
+
+
+class FinetuneConfig(_TrainingConfig, UpdateConfig, _SourceConfig):
+    """Options of `finetune` (DSEE step I)."""
+
+    epochs: int = Field(3, ge=1, description="Passes over the training data.")
+
+
+class ImportPeftConfig(_SourceConfig):
+    """Options of `import-peft`."""
+
+    batch_size: int = Field(32, ge=1, description="Examples a forward pass of the validation.")
 
 
 class PruneConfig(_TrainingConfig):

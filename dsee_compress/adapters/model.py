@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .. import architectures, checkpoint
+from ..checkpoint import Manifest
 from ..configs import FinetuneConfig, Role, UpdateConfig
 from ..errors import GateError, UserError
 from .decomposition import support
@@ -163,12 +164,18 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     model.config.save_pretrained(folder)
 
 
+def update_of(manifest: Manifest) -> UpdateConfig:
+    """What the updates of a `finetune` folder look like."""
+    return UpdateConfig.parse(
+        {name: value for name, value in manifest.config.items() if name in UpdateConfig.model_fields}
+    )
+
+
 def load(folder: Path) -> PreTrainedModel:
     """The model of a `finetune` folder with its updates in place, not merged, in eval mode."""
     manifest = checkpoint.read(folder, "finetune")
-    own = {name: value for name, value in manifest.config.items() if name in UpdateConfig.model_fields}
     model = checkpoint.build(folder)
-    insert_blank(model, UpdateConfig.parse(own, str(folder)))
+    insert_blank(model, update_of(manifest))
     tensors = {
         **checkpoint.load_tensors(folder / "base.safetensors"),
         **checkpoint.load_tensors(folder / "adapter.safetensors"),

@@ -1,6 +1,9 @@
 """pretrained model + data → adapter folder (DSEE step I)."""
 
 from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import architectures, checkpoint
 from ..adapters import model as adapters
@@ -44,24 +47,49 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
         state = checkpoint.resumable(output, {"config": resolved, **inputs})
         training = trainer.train(model, rows, collator, config, config.epochs, state, "fine-tune")
         with step("validate and save"):
-            adapters.save(model, folder)
-            common.save_tokenizer(tokenizer, folder)
-            accuracy = common.validation_accuracy(model, validation, collator, config.batch_size)
-            manifest = Manifest(
-                stage="finetune",
+            write(
+                folder,
+                model,
+                tokenizer,
+                validation,
+                config.batch_size,
+                training,
                 config=resolved,
-                architecture=model.config.model_type,
                 base=config.model,
                 task=task,
-                structure=common.whole(model),
-                parent=None,
                 inputs=inputs,
-                versions=checkpoint.library_versions(),
                 seed=config.seed,
-                metrics={**adapters.count(model), "training": training, "validation_accuracy": accuracy},
             )
-            checkpoint.write_manifest(folder, manifest)
-            batches = common.gate_batches(validation, collator)
-            common.pass_gate(parity.RELOAD, common.logits_of(model, batches), adapters.load(folder), batches)
     checkpoint.discard_resumable(output)
     return output
+
+
+def write(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    validation: Any,
+    batch_size: int,
+    training: dict[str, Any],
+    **described: Any,
+) -> None:
+    """Save a model with its updates, tokenizer and manifest, whose other fields are `described`, into `folder`.
+
+    Raises GateError unless what is loaded from it gives the same logits to the bit.
+    """
+    collator = classification.collator(tokenizer)
+    adapters.save(model, folder)
+    common.save_tokenizer(tokenizer, folder)
+    accuracy = common.validation_accuracy(model, validation, collator, batch_size)
+    manifest = Manifest(
+        stage="finetune",
+        architecture=model.config.model_type,
+        structure=common.whole(model),
+        parent=None,
+        versions=checkpoint.library_versions(),
+        metrics={**adapters.count(model), "training": training, "validation_accuracy": accuracy},
+        **described,
+    )
+    checkpoint.write_manifest(folder, manifest)
+    batches = common.gate_batches(validation, collator)
+    common.pass_gate(parity.RELOAD, common.logits_of(model, batches), adapters.load(folder), batches)
