@@ -80,7 +80,7 @@ class StrictConfig(BaseModel):
 
 
 class _TrainingConfig(StrictConfig):
-    batch_size: int = Field(32, ge=1, description="Examples a training step.")
+    batch_size: int = Field(32, ge=1, description="Examples a training step, of each process.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW; linear decay.")
     warmup: Fraction = Field(0.06, description="Share of the steps over which the learning rate rises.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")

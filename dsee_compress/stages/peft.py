@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from .. import architectures, checkpoint
+from .. import architectures, checkpoint, distributed
 from ..adapters import model as adapters
 from ..adapters import peft
 from ..configs import ImportPeftConfig
@@ -16,6 +16,7 @@ from . import finetune
 UNTRAINED = {"seconds": 0.0, "steps": 0, "device": "cpu", "precision": "fp32"}
 
 
+@distributed.in_main
 def import_peft(source: Path, config: ImportPeftConfig, output: Path, overwrite: bool = False) -> Path:
     """Write the LoRA adapter in `source` and the model that it stands on to `output`, as `finetune` would."""
     lora = peft.read(source)
@@ -68,6 +69,7 @@ def import_peft(source: Path, config: ImportPeftConfig, output: Path, overwrite:
     return output
 
 
+@distributed.in_main
 def export_peft(source: Path, output: Path, overwrite: bool = False) -> Path:
     """Write the updates and the task head in the adapter folder `source` to `output`, for PEFT to load."""
     manifest = checkpoint.read(source, "finetune")
