@@ -55,7 +55,7 @@ Scales = Annotated[dict[str, Annotated[float, Field(gt=0)]], *_Patterns]
 
 
 def _by_pattern(option: str, example: str) -> str:
-    return f"Other {option} for the Linears whose name, `3.query` say, a pattern matches at its end: {example}."
+    return f"Another {option} for the Linears whose name, `3.query` say, a pattern matches at its end: {example}."
 
 
 class StrictConfig(BaseModel):

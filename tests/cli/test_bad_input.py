@@ -424,6 +424,14 @@ def test_run_into_a_stage_folder(shell, tmp_path, bert, data, bert_tuned):
     refused(shell("run", path, "--output", bert_tuned), "is a stage folder; give another folder for the run")
 
 
+def test_adapters_that_cannot_come_in_or_go_out(shell, bert, bert_tuned, data, tmp_path):
+    given = ["--model", bert, "--data", data, "--output", tmp_path / "out"]
+    refused(shell("import-peft", data, *given), "is no PEFT adapter: it has no adapter_config.json")
+    refused(shell("export-peft", bert_tuned, "--output", tmp_path / "out"), "fine-tune with --sparse 0")
+    refused(shell("export-peft", bert, "--output", tmp_path / "out"), "is not a stage folder")
+    assert not (tmp_path / "out").exists()
+
+
 def test_missing_argument(shell):
     refused(shell("prune", "--output", "x"), "Missing argument")
 
