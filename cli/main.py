@@ -13,9 +13,10 @@ from typing import Annotated
 
 import typer
 
+from dsee_compress import distributed
 from dsee_compress.errors import GateError, UserError
 
-from . import benchmark, export, finetune, inspect, prune, report, run, validate
+from . import benchmark, export, export_peft, finetune, import_peft, inspect, prune, report, run, validate
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
@@ -36,6 +37,8 @@ for command in (
     report.report,
     run.run,
     inspect.inspect,
+    import_peft.import_peft,
+    export_peft.export_peft,
 ):
     app.command(no_args_is_help=True)(command)
 
@@ -46,6 +49,8 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    if not distributed.is_main():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     debug = "--debug" in sys.argv
     if not debug:
         warnings.simplefilter("ignore")
@@ -60,28 +65,34 @@ def _run(arguments: list[str], debug: bool) -> int:
     except (UserError, GateError) as error:
         if debug:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
         return 2 if isinstance(error, UserError) else 3
     except _Stopped as stop:
-        print("stopped; run the same command again to go on from the last whole checkpoint", file=sys.stderr)
+        _tell("stopped; run the same command again to go on from the last whole checkpoint")
         return 128 + stop.signal
     except typer.Exit as end:
         return end.exit_code
     except OSError as error:  # no permission, no space, a file where a folder should be
         if debug:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
         return 2
     except Exception as error:
         if hasattr(error, "format_message"):  # the parser's own: an unknown option, a missing argument
             if message := error.format_message():
-                print(f"error: {message}; see dsee-compress --help", file=sys.stderr)
+                _tell(f"error: {message}; see dsee-compress --help")
             return 2
         if debug:
             traceback.print_exc()
         kind = type(error).__name__
-        print(f"internal error ({kind}): {error}; run again with --debug and report it", file=sys.stderr)
+        _tell(f"internal error ({kind}): {error}; run again with --debug and report it")
         return 1
+
+
+def _tell(sentence: str) -> None:
+    """On stderr; with its number, if it is not the first of many processes."""
+    who = "" if distributed.is_main() else f"process {os.environ['RANK']}: "
+    print(f"{who}{sentence}", file=sys.stderr)
 
 
 class _Stopped(BaseException):

@@ -64,6 +64,8 @@ def _kind(annotation: Any) -> tuple[Any, list[str]]:
         return str, list(get_args(annotation))
     if origin is list:
         return list[str], _kind(get_args(annotation)[0])[1]
-    if origin in (UnionType, Union):
+    if origin is dict:
+        return list[str], ["PATTERN=VALUE,..."]
+    if origin in (Union, UnionType):
         return _kind(next(part for part in get_args(annotation) if part is not type(None)))
     return annotation, []

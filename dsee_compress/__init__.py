@@ -13,6 +13,7 @@ from .configs import (
     BenchmarkConfig,
     ExportConfig,
     FinetuneConfig,
+    ImportPeftConfig,
     PruneConfig,
     StrictConfig,
     ValidateConfig,
@@ -27,7 +28,9 @@ __all__ = [
     "UserError",
     "benchmark",
     "export",
+    "export_peft",
     "finetune",
+    "import_peft",
     "load",
     "prune",
     "report",
@@ -65,6 +68,25 @@ def finetune(*, output: Folder, overwrite: bool = False, **options: Any) -> Path
     from .stages import finetune as stage
 
     return stage.finetune(config, Path(output), overwrite)
+
+
+@_options_of(ImportPeftConfig)
+def import_peft(folder: Folder, *, output: Folder, overwrite: bool = False, **options: Any) -> Path:
+    """Make an adapter folder, as finetune's, from a LoRA adapter that PEFT saved; returns `output`.
+
+    Its head's labels are those of the data, in their order: the set's own, or sorted.
+    """
+    config = ImportPeftConfig.parse(options)
+    from .stages import peft as stage
+
+    return stage.import_peft(Path(folder), config, Path(output), overwrite)
+
+
+def export_peft(folder: Folder, *, output: Folder, overwrite: bool = False) -> Path:
+    """Write the adapter folder `folder`, trained with sparse=0, as a LoRA adapter for PEFT; returns `output`."""
+    from .stages import peft as stage
+
+    return stage.export_peft(Path(folder), Path(output), overwrite)
 
 
 @_options_of(PruneConfig)

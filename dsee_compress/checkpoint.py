@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from . import distributed
 from .configs import MetricName, StrictConfig, TaskName
 from .errors import UserError
 
@@ -184,6 +186,7 @@ def fingerprint(folder: Path) -> str:
     return hashlib.sha256(described.encode()).hexdigest()
 
 
+@distributed.in_main
 def up_to_date(output: Path, stage: Stage, config: dict[str, Any], identity: dict[str, str], overwrite: bool) -> bool:
     """Whether `output` already holds what this stage would write; never, if it is to be overwritten.
 
@@ -203,7 +206,7 @@ def up_to_date(output: Path, stage: Stage, config: dict[str, Any], identity: dic
         f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
         for before, now in ((there.config, config), (was, identity))
         for name in sorted({*before, *now})
-        if before.get(name) != now.get(name)
+        if json.dumps(before.get(name)) != json.dumps(now.get(name))  # the order of patterns counts
     ]
     if differences:
         raise UserError(f"{output} was made otherwise ({'; '.join(differences)}); use --overwrite to replace it")
@@ -213,7 +216,15 @@ def up_to_date(output: Path, stage: Stage, config: dict[str, Any], identity: dic
 
 @contextlib.contextmanager
 def writing(output: Path, overwrite: bool) -> Iterator[Path]:
-    """Yield an empty folder beside `output` that takes its name, durably, if the block ends well."""
+    """Yield an empty folder beside `output` that takes its name, durably, if the block ends well.
+
+    Of many processes, the first writes; the others get a folder that is thrown away, and wait for the first's.
+    """
+    if not distributed.is_main():
+        with tempfile.TemporaryDirectory() as thrown_away:
+            yield Path(thrown_away)
+        distributed.wait()
+        return
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.parent / f".{output.name}.partial"
     replaced = _restore(output)
@@ -232,6 +243,7 @@ def writing(output: Path, overwrite: bool) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(replaced, ignore_errors=True)
+    distributed.wait()
 
 
 def _restore(output: Path) -> Path:
@@ -280,11 +292,17 @@ def remembered(path: Path, make: Callable[[], dict[str, "Tensor"]]) -> dict[str,
 
 
 def resumable(output: Path, key: dict[str, Any]) -> Path:
-    """The folder for training's checkpoints; emptied unless a run with the same `key` left them."""
+    """The folder for training's checkpoints; emptied unless as many processes with the same `key` left them."""
+    count = distributed.processes()
+    return _resumable(output, key if count == 1 else {**key, "processes": count})
+
+
+@distributed.in_main
+def _resumable(output: Path, key: dict[str, Any]) -> Path:
     folder = output.parent / f".{output.name}.checkpoints"
     key_file = folder / "key.json"
     with contextlib.suppress(OSError, ValueError):
-        if json.loads(key_file.read_text()) == key:
+        if json.dumps(json.loads(key_file.read_text())) == json.dumps(key):
             return folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -292,6 +310,7 @@ def resumable(output: Path, key: dict[str, Any]) -> Path:
     return folder
 
 
+@distributed.in_main
 def discard_resumable(output: Path) -> None:
     """Remove training's checkpoints after `output` was written."""
     shutil.rmtree(output.parent / f".{output.name}.checkpoints", ignore_errors=True)

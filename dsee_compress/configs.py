@@ -4,10 +4,11 @@ Each field carries its help. An unknown key is an error that names the nearest k
 """
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import UserError
 
@@ -35,9 +36,37 @@ def _split_commas(value: Any) -> Any:
     return value
 
 
+def _split_pairs(value: Any) -> Any:
+    """Turn "a=1,b=2" and ["a=1,b=2", "c=3"] into {"a": "1", "b": "2", "c": "3"}, so that a shell may write either."""
+    parts = _split_commas(value)
+    if not isinstance(parts, list):
+        return value
+    pairs = [part.rpartition("=") for part in parts]
+    for _, equals, part in pairs:
+        if not equals:
+            raise ValueError(f"write it as PATTERN=VALUE, not {part!r}")
+    return {pattern: given for pattern, _, given in pairs}
+
+
+def _compile(patterns: dict[str, Any]) -> dict[str, Any]:
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+    return patterns
+
+
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Names = Annotated[list[str], BeforeValidator(_split_commas)]
+_Patterns = (BeforeValidator(_split_pairs), AfterValidator(_compile))
+Counts = Annotated[dict[str, Annotated[int, Field(ge=0)]], *_Patterns]
+Scales = Annotated[dict[str, Annotated[float, Field(gt=0)]], *_Patterns]
+
+
+def _by_pattern(option: str, example: str) -> str:
+    return f"Another {option} for the Linears whose name, `3.query` say, a pattern matches at its end: {example}."
 
 
 class StrictConfig(BaseModel):
@@ -62,7 +91,7 @@ class StrictConfig(BaseModel):
 
 
 class _TrainingConfig(StrictConfig):
-    batch_size: int = Field(32, ge=1, description="Examples a training step.")
+    batch_size: int = Field(32, ge=1, description="Examples a training step, of each process.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW; linear decay.")
     warmup: Fraction = Field(0.06, description="Share of the steps over which the learning rate rises.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
@@ -75,8 +104,38 @@ class _TrainingConfig(StrictConfig):
     )
 
 
-class FinetuneConfig(_TrainingConfig):
-    """Options of `finetune` (DSEE step I)."""
+class UpdateConfig(StrictConfig):
+    """What the updates look like: U V of rank r, N entries of S2, scaled by alpha / r, on the targets.
+
+    Patterns override the default where they match the end of a Linear's name, `3.query` say, from a dot or the start
+    on; of several that match, the first counts (as PEFT's `rank_pattern`).
+    """
+
+    rank: int = Field(8, ge=0, description="Rank r of the low-rank update U V.")
+    sparse: int = Field(64, ge=0, description="Trained entries N of the sparse residual S2, a matrix.")
+    alpha: float = Field(16.0, gt=0, description="The update is scaled by alpha / r.")
+    targets: Annotated[list[Role], BeforeValidator(_split_commas)] = Field(
+        ["query", "value"],
+        min_length=1,
+        description="Linears that carry an update: " + ", ".join(get_args(Role)) + ".",
+    )
+    rank_pattern: Counts | None = Field(None, description=_by_pattern("rank", "query=16,[0-2].value=4"))
+    sparse_pattern: Counts | None = Field(None, description=_by_pattern("sparse", "ffn_in=0"))
+    alpha_pattern: Scales | None = Field(None, description=_by_pattern("alpha", "query=32"))
+
+    @model_validator(mode="after")
+    def _some_update(self) -> Self:
+        if len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"targets names one twice: {', '.join(self.targets)}")
+        if not any(
+            (self.rank, self.sparse, *(self.rank_pattern or {}).values(), *(self.sparse_pattern or {}).values())
+        ):
+            raise ValueError("rank and sparse are both 0, so nothing would be trained but the head")
+        return self
+
+
+class SourceConfig(StrictConfig):
+    """Where model and data come from, and what the data asks for."""
 
     model: str = Field(description="A folder, a hub id, or package:NAME/FOLDER inside an installed package.")
     data: str = Field(description="A folder with train and validation as jsonl, csv or parquet, or a hub id.")
@@ -94,26 +153,6 @@ class FinetuneConfig(_TrainingConfig):
         description="The label that f1 is about; the second of two, in their order, if not given.",
     )
     model_sha256: str | None = Field(None, description="Refuse a model.safetensors with another SHA-256.")
-    rank: int = Field(8, ge=0, description="Rank r of the low-rank update U V.")
-    sparse: int = Field(64, ge=0, description="Trained entries N of the sparse residual S2, a matrix.")
-    alpha: float = Field(16.0, gt=0, description="The update is scaled by alpha / r.")
-    decomposition: Decomposition = Field(
-        "grebsmo",
-        description="Where the entries of S2 stand: where GreBsmo's or a truncated SVD's low-rank part leaves most of "
-        "the weight, where the weight is largest, or anywhere.",
-    )
-    targets: Annotated[list[Role], BeforeValidator(_split_commas)] = Field(
-        ["query", "value"],
-        min_length=1,
-        description="Linears that carry an update: " + ", ".join(get_args(Role)) + ".",
-    )
-    slimming: float = Field(
-        0.0,
-        ge=0,
-        description="Train a coefficient on every head and neuron under an L1 penalty of this strength, "
-        "for prune --criterion slimming.",
-    )
-    epochs: int = Field(3, ge=1, description="Passes over the training data.")
     max_length: int = Field(128, ge=2, description="Tokens after which a text is cut.")
 
     @model_validator(mode="after")
@@ -125,13 +164,28 @@ class FinetuneConfig(_TrainingConfig):
             raise ValueError(f"positive names a label, and {self.task} has none")
         return self
 
-    @model_validator(mode="after")
-    def _some_update(self) -> Self:
-        if len(set(self.targets)) < len(self.targets):
-            raise ValueError(f"targets names one twice: {', '.join(self.targets)}")
-        if self.rank == 0 and self.sparse == 0:
-            raise ValueError("rank and sparse are both 0, so nothing would be trained but the head")
-        return self
+
+class FinetuneConfig(_TrainingConfig, UpdateConfig, SourceConfig):
+    """Options of `finetune` (DSEE step I)."""
+
+    decomposition: Decomposition = Field(
+        "grebsmo",
+        description="Where the entries of S2 stand: where GreBsmo's or a truncated SVD's low-rank part leaves most of "
+        "the weight, where the weight is largest, or anywhere.",
+    )
+    slimming: float = Field(
+        0.0,
+        ge=0,
+        description="Train a coefficient on every head and neuron under an L1 penalty of this strength, "
+        "for prune --criterion slimming.",
+    )
+    epochs: int = Field(3, ge=1, description="Passes over the training data.")
+
+
+class ImportPeftConfig(SourceConfig):
+    """Options of `import-peft`."""
+
+    batch_size: int = Field(32, ge=1, description="Examples a forward pass of the validation.")
 
 
 class PruneConfig(_TrainingConfig):

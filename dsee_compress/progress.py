@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.markup import escape
 
-console = Console(stderr=True)
+from . import distributed
+
+console = Console(stderr=True, quiet=not distributed.is_main())
 
 
 @contextmanager

@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[1] / "dsee_compress"
 FLOOR = {
     "stages": 3,
     **dict.fromkeys(("adapters", "pruning", "exporting", "evaluation", "tasks", "training", "reporting"), 2),
-    **dict.fromkeys(("architectures", "checkpoint", "configs", "errors", "progress"), 1),
+    **dict.fromkeys(("architectures", "checkpoint", "configs", "distributed", "errors", "progress"), 1),
 }
 
 

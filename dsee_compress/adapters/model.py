@@ -1,48 +1,102 @@
 """Put DSEE updates into a model, save and load them, count them, merge them."""
 
 import copy
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .. import architectures, checkpoint
-from ..configs import FinetuneConfig, Role
-from ..errors import GateError
+from ..checkpoint import Manifest
+from ..configs import FinetuneConfig, Role, UpdateConfig
+from ..errors import GateError, UserError
 from .decomposition import support
 from .layer import DseeLinear
 
-Place = Callable[[int, Tensor], tuple[Tensor, Tensor]]
-"""From a layer's index and a weight to rows and columns of its Ω."""
+
+@dataclass(frozen=True)
+class Shape:
+    """Rank r, sparse entries N and alpha of one update."""
+
+    rank: int
+    sparse: int
+    alpha: float
+
+
+Place = Callable[[int, Tensor, Shape], tuple[Tensor, Tensor]]
+"""From a layer's index, a weight and its update's shape to rows and columns of its Ω."""
+_Value = TypeVar("_Value", int, float)
+
+
+def shapes(config: UpdateConfig, layers: int) -> dict[tuple[int, Role], Shape]:
+    """The updates of a model with `layers` layers, by layer and role; Linears with r = 0 and N = 0 have none.
+
+    Raises UserError for a pattern that matches no target, or if no update is left.
+    """
+    places = [(index, role) for index in range(layers) for role in config.targets]
+    rank = _by_pattern("rank_pattern", config.rank_pattern, config.rank, places)
+    sparse = _by_pattern("sparse_pattern", config.sparse_pattern, config.sparse, places)
+    alpha = _by_pattern("alpha_pattern", config.alpha_pattern, config.alpha, places)
+    found = {place: Shape(rank[place], sparse[place], alpha[place]) for place in places if rank[place] or sparse[place]}
+    if not found:
+        raise UserError("rank and sparse are 0 for every target, so nothing would be trained but the head")
+    return found
+
+
+def _by_pattern(
+    option: str, patterns: dict[str, _Value] | None, default: _Value, places: list[tuple[int, Role]]
+) -> dict[tuple[int, Role], _Value]:
+    values = dict.fromkeys(places, default)
+    for pattern, value in reversed((patterns or {}).items()):
+        matched = [(index, role) for index, role in places if matches(pattern, f"{index}.{role}")]
+        if not matched:
+            raise UserError(f"{option}: {pattern!r} matches no target; they are called 0.{places[0][1]} and so on")
+        values.update(dict.fromkeys(matched, value))
+    return values
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a regular expression matches the end of a dotted name, from a dot or the start on (as in PEFT)."""
+    return re.fullmatch(rf"(.*\.)?({pattern})", name) is not None
 
 
 def insert(model: PreTrainedModel, config: FinetuneConfig) -> None:
-    """Replace the Linears that `config.targets` names by DseeLinear; leave only updates and task head trainable.
+    """Replace the Linears that `config` gives an update by DseeLinear; leave only updates and task head trainable.
 
     Ω is decomposed from each pretrained weight, at the update's rank. Raises UserError for a family that is not
-    known, and ValueError if rank or N do not fit a matrix.
+    known or a pattern that matches nothing, and ValueError if rank or N do not fit a matrix.
     """
     _insert(
         model,
         config,
-        lambda index, weight: support(
-            weight, config.rank, config.sparse, decomposition=config.decomposition, seed=config.seed + index
+        config.seed,
+        lambda index, weight, shape: support(
+            weight, shape.rank, shape.sparse, decomposition=config.decomposition, seed=config.seed + index
         ),
     )
-
-
-def _insert(model: PreTrainedModel, config: FinetuneConfig, place: Place) -> None:
-    generator = torch.Generator().manual_seed(config.seed)
-    for index, layer in enumerate(architectures.layers(model)):
-        for role in config.targets:
-            linear = layer.linear(role)
-            assert isinstance(linear, nn.Linear)
-            rows, columns = place(index, linear.weight)
-            layer.replace(role, DseeLinear(linear, config.rank, config.alpha, rows, columns, generator))
     if config.slimming:
         insert_gains(model)
+        freeze(model)
+
+
+def insert_blank(model: PreTrainedModel, config: UpdateConfig) -> None:
+    """As `insert`, for updates whose tensors are loaded next: with an Ω that is yet to be told."""
+    _insert(model, config, 0, lambda index, weight, shape: (torch.zeros(shape.sparse, dtype=torch.int64),) * 2)
+
+
+def _insert(model: PreTrainedModel, config: UpdateConfig, seed: int, place: Place) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    layers = architectures.layers(model)
+    for (index, role), shape in shapes(config, len(layers)).items():
+        linear = layers[index].linear(role)
+        assert isinstance(linear, nn.Linear)
+        rows, columns = place(index, linear.weight, shape)
+        layers[index].replace(role, DseeLinear(linear, shape.rank, shape.alpha, rows, columns, generator))
     freeze(model)
 
 
@@ -146,13 +200,21 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     model.config.save_pretrained(folder)
 
 
+def update_of(manifest: Manifest) -> UpdateConfig:
+    """What the updates of a `finetune` folder look like."""
+    return UpdateConfig.parse(
+        {name: value for name, value in manifest.config.items() if name in UpdateConfig.model_fields}
+    )
+
+
 def load(folder: Path) -> PreTrainedModel:
     """The model of a `finetune` folder with its updates in place, not merged, in eval mode."""
     manifest = checkpoint.read(folder, "finetune")
-    config = FinetuneConfig.parse(manifest.config, str(folder))
     model = checkpoint.build(folder)
-    unknown = torch.zeros(config.sparse, dtype=torch.int64)
-    _insert(model, config, lambda index, weight: (unknown, unknown))
+    insert_blank(model, update_of(manifest))
+    if manifest.config.get("slimming"):
+        insert_gains(model)
+        freeze(model)
     tensors = {
         **checkpoint.load_tensors(folder / "base.safetensors"),
         **checkpoint.load_tensors(folder / "adapter.safetensors"),

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from .. import architectures, checkpoint
+from .. import architectures, checkpoint, distributed
 from ..checkpoint import Manifest
 from ..configs import BenchmarkConfig
 from ..errors import UserError
@@ -14,6 +14,7 @@ from .export import artifacts
 RESULT = "benchmark.json"
 
 
+@distributed.in_main
 def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) -> Path:
     """Measure every artifact in `folder`, and in the baseline; write `benchmark.json` into `folder`.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from .. import architectures, checkpoint, tasks
+from .. import architectures, checkpoint, distributed, tasks
 from ..adapters import model as adapters
 from ..checkpoint import Manifest
 from ..configs import ExportConfig
@@ -22,6 +22,7 @@ UNSEEN_SHAPES = [(1, 5), (3, 31), (5, 64), (4, 100), (2, 128)]
 """Batch and sequence length on which the export gate compares; none is what the exporter traced."""
 
 
+@distributed.in_main
 def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = False) -> Path:
     """Write the model in `source` as fused ONNX graphs with what Optimum needs to run them."""
     parent = checkpoint.read(source, "finetune", "prune")

@@ -1,6 +1,9 @@
 """pretrained model + data → adapter folder (DSEE step I)."""
 
 from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import architectures, checkpoint, tasks
 from ..adapters import model as adapters
@@ -34,7 +37,7 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
         architectures.require_length(model.config, "max_length", config.max_length)
         rows = tasks.encode(task, "train", tokenizer)
         validation = tasks.encode(task, "validation", tokenizer)
-    with step(f"find Ω in {len(config.targets) * len(architectures.layers(model))} weights"):
+    with step(f"find Ω in {len(adapters.shapes(config, len(architectures.layers(model))))} weights"):
         try:
             adapters.insert(model, config)
         except ValueError as error:
@@ -46,24 +49,49 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
         penalty = losses.slimming(model, config.slimming) if config.slimming else None
         training = trainer.train(model, rows, collator, config, config.epochs, state, "fine-tune", penalty)
         with step("validate and save"):
-            adapters.save(model, folder)
-            common.save_tokenizer(tokenizer, folder)
-            measured = common.validation_metrics(task, model, validation, collator, config.batch_size)
-            manifest = Manifest(
-                stage="finetune",
+            write(
+                folder,
+                model,
+                tokenizer,
+                validation,
+                config.batch_size,
+                training,
                 config=resolved,
-                architecture=model.config.model_type,
                 base=config.model,
                 task=task,
-                structure=selection.whole(model),
-                parent=None,
                 inputs=inputs,
-                versions=checkpoint.library_versions(),
                 seed=config.seed,
-                metrics={**adapters.count(model), "training": training, "validation": measured},
             )
-            checkpoint.write_manifest(folder, manifest)
-            batches = common.gate_batches(validation, collator)
-            common.pass_gate(parity.RELOAD, common.logits_of(model, batches), adapters.load(folder), batches)
     checkpoint.discard_resumable(output)
     return output
+
+
+def write(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    validation: Any,
+    batch_size: int,
+    training: dict[str, Any],
+    **described: Any,
+) -> None:
+    """Save a model with its updates, tokenizer and manifest, whose other fields are `described`, into `folder`.
+
+    Raises GateError unless what is loaded from it gives the same logits to the bit.
+    """
+    collator = tasks.collator(tokenizer)
+    adapters.save(model, folder)
+    common.save_tokenizer(tokenizer, folder)
+    measured = common.validation_metrics(described["task"], model, validation, collator, batch_size)
+    manifest = Manifest(
+        stage="finetune",
+        architecture=model.config.model_type,
+        structure=selection.whole(model),
+        parent=None,
+        versions=checkpoint.library_versions(),
+        metrics={**adapters.count(model), "training": training, "validation": measured},
+        **described,
+    )
+    checkpoint.write_manifest(folder, manifest)
+    batches = common.gate_batches(validation, collator)
+    common.pass_gate(parity.RELOAD, common.logits_of(model, batches), adapters.load(folder), batches)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .. import checkpoint
+from .. import checkpoint, distributed
 from ..checkpoint import Manifest
 from ..errors import UserError
 from ..evaluation import flops, parity
@@ -15,6 +15,7 @@ from . import benchmark, validate
 SCHEMA = 1
 
 
+@distributed.in_main
 def report(run: Path) -> Path:
     """Write the report of `run` into it: a run's folder, or a validated and benchmarked export folder."""
     folder = run if (run / checkpoint.MANIFEST).is_file() else run / "export"

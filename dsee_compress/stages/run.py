@@ -102,6 +102,7 @@ def plan(config: RunConfig, run: Path, overwrite: bool = False) -> list[PlannedS
 def check(config: RunConfig) -> None:
     """Raise UserError for what would stop a run only after hours: the model, every split, devices, lengths."""
     from .. import architectures, tasks
+    from ..adapters import model as adapters
     from ..evaluation import session
     from ..tasks import data, pretrained
     from ..training import trainer
@@ -114,6 +115,7 @@ def check(config: RunConfig) -> None:
     model = pretrained.load_config(location)
     architectures.require_length(model, "finetune.max_length", config.finetune.max_length)
     architectures.require_length(model, "benchmark.sequence_length", config.benchmark.sequence_length)
+    adapters.shapes(config.finetune, model.num_hidden_layers)
     trained_on = data.locate(config.finetune.data)
     tasks.describe(trained_on, config.finetune)
     data.read_split(trained_on, "validation")

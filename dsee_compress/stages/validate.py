@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checkpoint, tasks
+from .. import checkpoint, distributed, tasks
 from ..adapters import model as adapters
 from ..checkpoint import Manifest
 from ..configs import MetricName, ValidateConfig
@@ -23,6 +23,7 @@ RESULT = "validation.json"
 TORCH_NAMES = {"finetune": "dense_finetuned", "prune": "pruned"}
 
 
+@distributed.in_main
 def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> Path:
     """Measure every model on the way to `folder` on the same rows; write `validation.json` into it.
 

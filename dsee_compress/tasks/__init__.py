@@ -7,7 +7,7 @@ kind are named in `configs.METRICS_OF`.
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..checkpoint import Task
-from ..configs import FinetuneConfig, TaskName
+from ..configs import SourceConfig, TaskName
 from . import classification, regression
 from .text import collator
 
@@ -21,7 +21,7 @@ __all__ = ["KINDS", "Kind", "collator", "describe", "encode", "of"]
 class Kind(Protocol):
     """What the module of a kind has."""
 
-    def describe(self, data: str, config: FinetuneConfig) -> Task:
+    def describe(self, data: str, config: SourceConfig) -> Task:
         """Read the columns, and labels, of the training split into a task."""
 
     def encode(self, task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dataset":
@@ -42,7 +42,7 @@ def of(task: Task) -> Kind:
     return KINDS[task.name]
 
 
-def describe(data: str, config: FinetuneConfig) -> Task:
+def describe(data: str, config: SourceConfig) -> Task:
     """The task that `config` asks for, on `data`; UserError for labels that do not fit it or its metric."""
     return KINDS[config.task].describe(data, config)
 

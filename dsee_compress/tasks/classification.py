@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoint import Task
-from ..configs import METRICS_OF, FinetuneConfig, nearest
+from ..configs import METRICS_OF, SourceConfig, nearest
 from ..errors import UserError
 from . import text
 from .text import Split
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def describe(data: str, config: FinetuneConfig) -> Task:
+def describe(data: str, config: SourceConfig) -> Task:
     """Read the training split's columns and labels into a task.
 
     Labels are the names that the set declares, or the sorted values of its training split. UserError for labels
@@ -75,7 +75,7 @@ def _declared(split: Split) -> list[str] | None:
     return getattr(split.rows.features[split.label], "names", None)
 
 
-def _positive(config: FinetuneConfig, labels: list[str], where: str) -> str | None:
+def _positive(config: SourceConfig, labels: list[str], where: str) -> str | None:
     """The label that F1 is about: as named, else the second of two."""
     if config.positive is not None:
         if config.positive not in labels:

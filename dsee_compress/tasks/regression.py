@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoint import Task
-from ..configs import METRICS_OF, FinetuneConfig
+from ..configs import METRICS_OF, SourceConfig
 from ..errors import UserError
 from . import text
 from .text import Split
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def describe(data: str, config: FinetuneConfig) -> Task:
+def describe(data: str, config: SourceConfig) -> Task:
     """Read the training split's columns into a task; UserError for labels that are no numbers, or all one."""
     split = text.read(data, "train", config.text, config.label)
     _numbers(split)

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from .. import checkpoint
+from .. import checkpoint, distributed
 from ..progress import console
 
 _WHOLE = "whole.json"
@@ -30,7 +30,10 @@ class CheckpointMarker(TrainerCallback):
         return time.perf_counter() - self._started
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Called by the Trainer after it has written everything."""
+        """Called by the Trainer after this process has written its part."""
+        distributed.wait()
+        if not distributed.is_main():
+            return
         folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
         for path in folder.iterdir():
             checkpoint.fsync(path)

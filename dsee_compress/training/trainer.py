@@ -9,11 +9,25 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 
-from .. import checkpoint
+from .. import checkpoint, distributed
 from ..configs import FinetuneConfig, PruneConfig
 from ..errors import UserError
 from .callbacks import CheckpointMarker, RichProgress, last_whole_checkpoint
 from .losses import ExtraLoss
+
+
+class _OneDevice(TrainingArguments):
+    """One device a process: several cards are for several processes, not for DataParallel."""
+
+    @property
+    def n_gpu(self) -> int:
+        return min(super().n_gpu, 1)
+
+    @property
+    def device(self) -> torch.device:
+        """Without the index that accelerate gives a CPU, which torch.load does not know when training resumes."""
+        device = super().device
+        return torch.device("cpu") if device.type == "cpu" else device
 
 
 class DseeTrainer(Trainer):
@@ -31,6 +45,12 @@ class DseeTrainer(Trainer):
         loss, outputs = super().compute_loss(model, batch, return_outputs=True, num_items_in_batch=num_items_in_batch)
         loss = loss + self.extra.of(inputs, outputs)
         return (loss, outputs) if return_outputs else loss
+
+    def _get_train_sampler(self, *args: Any) -> Any:
+        """Sampler of all processes together: they see the examples of one process with as large a batch."""
+        sampler = super()._get_train_sampler(*args)
+        sampler.batch_size *= distributed.processes()
+        return sampler
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
@@ -61,14 +81,14 @@ def train(
 
     Goes on from the last whole checkpoint in `checkpoints`. `label` names the work in the progress bar; `extra` is
     added to the task's loss. Raises UserError if the trained weights are not finite.
-    Returns seconds, steps, device, precision and the mean loss of the last epoch.
+    Returns seconds, steps, device, precision, processes and the mean loss of the last epoch.
     """
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
-    steps = -(-len(rows) // config.batch_size) * epochs
+    steps = -(-len(rows) // (config.batch_size * distributed.processes())) * epochs
     # The Trainer leaves its mixed precision in the environment, where the next one of the process would find it.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "no" if precision == "fp32" else precision
-    arguments = TrainingArguments(
+    arguments = _OneDevice(
         output_dir=str(checkpoints),
         num_train_epochs=epochs,
         per_device_train_batch_size=config.batch_size,
@@ -85,6 +105,9 @@ def train(
         logging_strategy="epoch",
         report_to="none",
         disable_tqdm=True,
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
+        average_tokens_across_devices=False,
         **_group_by_length(),
     )
     trainer = DseeTrainer(model, arguments, data_collator=collator, train_dataset=rows)
@@ -108,6 +131,7 @@ def train(
         "steps": trainer.state.global_step,
         "device": device,
         "precision": precision,
+        "processes": distributed.processes(),
         "loss": next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry),
     }
 

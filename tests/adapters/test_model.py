@@ -4,7 +4,7 @@ import torch
 from dsee_compress import architectures
 from dsee_compress.adapters import model as adapters
 from dsee_compress.configs import FinetuneConfig
-from dsee_compress.errors import GateError
+from dsee_compress.errors import GateError, UserError
 
 from ..fixtures import models
 
@@ -82,3 +82,62 @@ def test_equal_supports_of_rows_and_columns_are_not_one_tensor():
     layer = DseeLinear(torch.nn.Linear(5, 5), 1, 1.0, place, place, torch.Generator())
     layer.rows.copy_(torch.arange(4))
     assert not layer.columns.any()
+
+
+def configured(**options) -> FinetuneConfig:
+    return FinetuneConfig.parse({"model": "x", "data": "x", "rank": 3, "sparse": 6, "alpha": 4.0} | options)
+
+
+def test_patterns_give_each_linear_its_rank_entries_and_alpha():
+    model = models.build("bert")
+    config = configured(
+        targets=EVERY_ROLE,
+        rank_pattern=r"query=5,[01]\.value=0,.*\.ffn_in=2",
+        sparse_pattern={"value": 0, "ffn_out": 9},
+        alpha_pattern=["2.query=1.5,query=10"],
+    )
+    adapters.insert(model, config)
+    found = {
+        place: (layer.up.shape[1], len(layer.values), layer.scale) for place, layer in adapters.updates(model).items()
+    }
+    for index in range(models.LAYERS):
+        assert found[index, "query"] == (5, 6, (1.5 if index == 2 else 10.0) / 5)
+        assert found[index, "key"] == (3, 6, 4.0 / 3)
+        assert found[index, "ffn_in"] == (2, 6, 4.0 / 2)
+        assert found[index, "ffn_out"] == (3, 9, 4.0 / 3)
+    assert (0, "value") not in found and (1, "value") not in found, "rank 0 and N 0 are no update"
+    assert found[2, "value"] == (3, 0, 4.0 / 3)
+
+
+@pytest.mark.parametrize(
+    "pattern, name",
+    [
+        ("query", "3.query"),
+        (r"3\.query", "13.query"),
+        ("uery", "3.query"),
+        (r"[0-2]\.value", "1.value"),
+        (r".*\.ffn_in", "11.ffn_in"),
+        ("query|value", "0.value"),
+        ("attention_output", "0.ffn_out"),
+    ],
+)
+def test_patterns_match_as_in_peft(pattern, name):
+    from peft.utils.other import get_pattern_key
+
+    assert adapters.matches(pattern, name) == (get_pattern_key([pattern], name) == pattern)
+
+
+def test_a_pattern_that_matches_no_target_is_refused():
+    with pytest.raises(UserError, match=r"rank_pattern: 'ffn_in' matches no target; they are called 0.query"):
+        adapters.insert(models.build("bert"), configured(rank_pattern={"ffn_in": 4}))
+
+
+def test_patterns_that_leave_nothing_to_train_are_refused():
+    with pytest.raises(UserError, match="0 for every target"):
+        adapters.insert(models.build("bert"), configured(rank_pattern={".*": 0}, sparse=0))
+
+
+def test_a_default_of_zero_trains_what_a_pattern_names():
+    model = models.build("bert")
+    adapters.insert(model, configured(rank=0, sparse=0, rank_pattern={"1.value": 2}))
+    assert list(adapters.updates(model)) == [(1, "value")]

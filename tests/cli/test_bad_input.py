@@ -216,6 +216,13 @@ def test_text_longer_than_the_model_reads(shell, small):
         ("--seed", 2**32, "seed: input should be less than 4294967296"),
         ("--learning-rate", "inf", "learning_rate: input should be a finite number"),
         ("--learning-rate", 1e30, "training diverged with a learning rate of 1e+30; choose a smaller one"),
+        ("--rank-pattern", "query", "rank_pattern: write it as PATTERN=VALUE, not 'query'"),
+        ("--rank-pattern", "[=3", "rank_pattern: '[' is no regular expression: unterminated character set"),
+        ("--rank-pattern", "query=-1", "rank_pattern.query: input should be greater than or equal to 0, got '-1'"),
+        ("--sparse-pattern", "query=few", "sparse_pattern.query: input should be a valid integer"),
+        ("--alpha-pattern", "query=0", "alpha_pattern.query: input should be greater than 0"),
+        ("--rank-pattern", "kwery=3", "rank_pattern: 'kwery' matches no target; they are called 0.query"),
+        ("--rank-pattern", "query=33", "rank 33 is more than a 32 by 32 matrix has"),
         ("--max-length", 2, "max_length 2 leaves no room beside the 2 special tokens of a row"),
         ("--task", "ranking", "task: input should be 'classification' or 'regression', got 'ranking'"),
         ("--task", "regression", "has 'bad' in 'label', row 0; regression needs numbers"),
@@ -467,6 +474,7 @@ def test_no_such_recipe(shell, tmp_path):
         ("benchmark.provider=cuda", "provider cuda was asked for"),
         ("validate.data=./nowhere", "there is no data folder ./nowhere"),
         ("validate.split=test", "has no test split"),
+        ("finetune.rank_pattern={kwery: 3}", "'kwery' matches no target"),
         ("finetune.text=nope", "has no column 'nope'"),
         ("finetune.metric=spearman", "metric spearman is not of classification"),
         ("finetune.task=regression", "regression needs numbers"),
@@ -480,6 +488,14 @@ def test_wrong_setting(shell, tmp_path, bert, data, setting, sentence):
 def test_run_into_a_stage_folder(shell, tmp_path, bert, data, bert_tuned):
     path = recipe(tmp_path, {"finetune": {"model": str(bert), "data": str(data)}})
     refused(shell("run", path, "--output", bert_tuned), "is a stage folder; give another folder for the run")
+
+
+def test_adapters_that_cannot_come_in_or_go_out(shell, bert, bert_tuned, data, tmp_path):
+    given = ["--model", bert, "--data", data, "--output", tmp_path / "out"]
+    refused(shell("import-peft", data, *given), "is no PEFT adapter: it has no adapter_config.json")
+    refused(shell("export-peft", bert_tuned, "--output", tmp_path / "out"), "fine-tune with --sparse 0")
+    refused(shell("export-peft", bert, "--output", tmp_path / "out"), "is not a stage folder")
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_argument(shell):

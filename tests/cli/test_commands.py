@@ -9,7 +9,15 @@ import yaml
 from dsee_compress_cli import main as cli
 
 import dsee_compress
-from dsee_compress.configs import BenchmarkConfig, ExportConfig, FinetuneConfig, PruneConfig, ValidateConfig
+from dsee_compress import checkpoint
+from dsee_compress.configs import (
+    BenchmarkConfig,
+    ExportConfig,
+    FinetuneConfig,
+    ImportPeftConfig,
+    PruneConfig,
+    ValidateConfig,
+)
 
 CONFIGS = {
     "finetune": FinetuneConfig,
@@ -18,6 +26,7 @@ CONFIGS = {
     "validate": ValidateConfig,
     "benchmark": BenchmarkConfig,
 }
+FUNCTIONS = {**CONFIGS, "import_peft": ImportPeftConfig}
 
 
 def run(capsys, *arguments: object) -> str:
@@ -35,7 +44,9 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    positions = [done.stdout.index(f"│ {name} ") for name in [*CONFIGS, "report", "run", "inspect"]]
+    positions = [
+        done.stdout.index(f"│ {name} ") for name in [*CONFIGS, "report", "run", "inspect", "import-peft", "export-peft"]
+    ]
     assert positions == sorted(positions), "in the order of the pipeline"
 
 
@@ -51,12 +62,12 @@ def test_help_shows_every_option_with_its_default(capsys, monkeypatch, command):
             assert f"(default: {field.default})" in shown
 
 
-@pytest.mark.parametrize("command", CONFIGS)
+@pytest.mark.parametrize("command", FUNCTIONS)
 def test_functions_have_the_options_of_their_command(command):
     import inspect
 
     parameters = inspect.signature(getattr(dsee_compress, command)).parameters
-    for name, field in CONFIGS[command].model_fields.items():
+    for name, field in FUNCTIONS[command].model_fields.items():
         expected = inspect.Parameter.empty if field.is_required() else field.default
         assert parameters[name].default == expected
         assert field.description in getattr(dsee_compress, command).__doc__
@@ -66,7 +77,23 @@ def test_the_whole_way_by_hand(capsys, bert, data, tmp_path, monkeypatch):
     """Each command, its table, and its last line, which names the folder."""
     tuned, pruned, onnx, dense = (tmp_path / name for name in ("tuned", "prune", "export", "dense"))
     shell = [
-        ("finetune", "--model", bert, "--data", data, "--output", tuned, "--epochs", 4, "--learning-rate", 0.01),
+        (
+            "finetune",
+            "--model",
+            bert,
+            "--data",
+            data,
+            "--output",
+            tuned,
+            "--epochs",
+            4,
+            "--learning-rate",
+            0.01,
+            "--rank-pattern",
+            "query=4",
+            "--rank-pattern",
+            "1.value=2,2.value=3",
+        ),
         ("prune", tuned, "--output", pruned, "--heads", 0.5, "--retune-epochs", 1),
         ("export", tuned, "--output", dense, "--precision", "fp32"),
         ("export", pruned, "--output", onnx, "--precision", "fp32", "--precision", "int8"),
@@ -78,12 +105,24 @@ def test_the_whole_way_by_hand(capsys, bert, data, tmp_path, monkeypatch):
         output = run(capsys, *command)
         folder = command[command.index("--output") + 1] if "--output" in command else command[1]
         assert output.splitlines()[-1] == f"wrote {folder}"
+    assert checkpoint.read(tuned).config["rank_pattern"] == {"query": 4, "1.value": 2, "2.value": 3}
     monkeypatch.setenv("COLUMNS", "200")
     shown = run(capsys, "inspect", pruned)
     for word in ("layer 2", "model.safetensors", "tuned", "heads", "removal_max_abs"):
         assert word in shown
     assert (onnx / "report.html").is_file()
     assert {path.name for path in onnx.iterdir()} >= {"model.onnx", "model_int8.onnx", "tokenizer.json", "config.json"}
+
+
+def test_adapters_go_out_to_peft_and_come_back(capsys, bert, data, tmp_path):
+    tuned, out, back = (tmp_path / name for name in ("tuned", "lora", "back"))
+    given = ("--model", bert, "--data", data)
+    run(capsys, "finetune", *given, "--output", tuned, "--epochs", 1, "--sparse", 0)
+    assert run(capsys, "export-peft", tuned, "--output", out).splitlines()[-1] == f"wrote {out}"
+    shown = run(capsys, "import-peft", out, *given, "--output", back)
+    assert shown.splitlines()[-1] == f"wrote {back}" and "bad, good" in shown
+    ours, again = (checkpoint.load_tensors(folder / "adapter.safetensors") for folder in (tuned, back))
+    assert ours.keys() == again.keys() and all((ours[name] == again[name]).all() for name in ours)
 
 
 @pytest.fixture

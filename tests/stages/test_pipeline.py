@@ -116,6 +116,25 @@ def test_heads_can_stay_where_query_and_value_carry_no_update(bert, data, tmp_pa
     assert checkpoint.read(pruned).structure.head_counts == [models.HEADS] * models.LAYERS
 
 
+def test_updates_of_unequal_rank_go_the_whole_way(bert, data, tmp_path):
+    options = {
+        "targets": "query,value,ffn_in",
+        "rank_pattern": "query=2,0.ffn_in=5,ffn_in=0",
+        "sparse_pattern": "ffn_in=0",
+    }
+    tuned = dsee_compress.finetune(model=str(bert), data=str(data), output=tmp_path / "tuned", epochs=2, **options)
+    manifest = checkpoint.read(tuned)
+    assert manifest.config["rank_pattern"] == {"query": 2, "0.ffn_in": 5, "ffn_in": 0}
+    width, neurons = models.HEADS * models.HEAD_SIZE, models.NEURONS
+    expected = models.LAYERS * (2 * 2 * width + 64 + 8 * 2 * width + 64) + 5 * (width + neurons)
+    assert manifest.metrics["trainable_parameters"] == expected
+    pruned = dsee_compress.prune(tuned, output=tmp_path / "pruned", heads=0.25, neurons=0.2, retune_epochs=1)
+    assert checkpoint.read(pruned).metrics["merge_max_abs"] <= 1e-4
+    again = {**options, "rank_pattern": "query=2,ffn_in=0,0.ffn_in=5"}
+    with pytest.raises(dsee_compress.UserError, match="rank_pattern was"):
+        dsee_compress.finetune(model=str(bert), data=str(data), output=tmp_path / "tuned", epochs=2, **again)
+
+
 def test_a_model_is_retuned_under_its_mask_in_bfloat16(bert_tuned, tmp_path):
     for name, options in {"structured": {}, "unstructured": {"weights": 0.3}}.items():
         folder = dsee_compress.prune(

@@ -121,3 +121,11 @@ def test_mixed_precision_ends_with_its_training(bert, data, tmp_path):
     with torch.no_grad():
         assert model(**batch).logits.dtype == torch.float32
     assert all(torch.equal(tensor, after[name]) for name, tensor in weights(model).items())
+
+
+def test_several_cards_are_no_data_parallel(tmp_path, monkeypatch):
+    from transformers import TrainingArguments
+
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 4))
+    arguments = trainer._OneDevice(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=8)
+    assert (arguments.n_gpu, arguments.train_batch_size) == (1, 8)

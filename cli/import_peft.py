@@ -1,0 +1,34 @@
+"""dsee-compress import-peft."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import dsee_compress
+from dsee_compress import checkpoint
+from dsee_compress.configs import ImportPeftConfig
+
+from .options import Output, Overwrite, options_of
+from .printing import facts, wrote
+
+
+@options_of(ImportPeftConfig)
+def import_peft(
+    folder: Annotated[Path, typer.Argument(help="LoRA adapter that PEFT saved: adapter_config.json and safetensors.")],
+    output: Output,
+    overwrite: Overwrite = False,
+    **options: Any,
+) -> None:
+    """Make an adapter folder, as finetune's, from a LoRA adapter that PEFT saved."""
+    written = dsee_compress.import_peft(folder, output=output, overwrite=overwrite, **options)
+    manifest = checkpoint.read(written)
+    facts(
+        "imported",
+        {
+            "parameters of the update": f"{manifest.metrics['trainable_parameters']:,}",
+            "labels": ", ".join(manifest.task.labels),
+            "validation accuracy": f"{manifest.metrics['validation_accuracy']:.2%}",
+        },
+    )
+    wrote(written)
