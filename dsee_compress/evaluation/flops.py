@@ -18,7 +18,9 @@ def count(folder: Path, structure: Structure, length: int) -> int:
     config = checkpoint.model_config(folder)
     with torch.device("meta"), torch.no_grad():
         # Eager attention is products that the counter sees; fused kernels differ between devices.
-        model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").eval()
+        model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+        # The counter hooks what needs a gradient, and fails on views made without.
+        model.eval().requires_grad_(False)
         architectures.resize(model, structure.head_counts, structure.neuron_counts)
         ids = torch.ones((1, length), dtype=torch.int64)
         with FlopCounterMode(display=False) as counter:

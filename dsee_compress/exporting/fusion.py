@@ -51,13 +51,15 @@ def count_nodes(path: Path) -> NodeCount:
     )
 
 
-def require_fused(path: Path, layers: int) -> NodeCount:
+def require_fused(path: Path, architecture: Architecture, layers: int) -> NodeCount:
     """Count, and raise GateError unless every layer is one attention node and one GELU node.
 
-    A task head may have a GELU of its own, fused like the others.
+    Where the family's attention is known to stay unfused, its Softmax is what stands in a layer instead. A task head
+    may have a GELU of its own, fused like the others.
     """
     found = count_nodes(path)
-    if found.attention != layers or found.gelu < layers or found.unfused:
+    attention = layers if architecture.fuses_attention else 0
+    if found.attention != attention or found.gelu < layers or found.unfused != layers - attention:
         raise GateError(
             f"gate 'fusion' failed: {path.name} has {found.attention} attention and {found.gelu} GELU nodes "
             f"for {layers} layers, and {found.unfused} Softmax and Erf nodes that stayed unfused"

@@ -84,7 +84,7 @@ def test_architecture_that_is_not_supported(shell, small, copy, bert):
     folder = copy(bert)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "albert"}))
-    refused(shell(*changed(small, "--model", folder)), "'albert' is not supported; supported are: bert, roberta")
+    refused(shell(*changed(small, "--model", folder)), "'albert' is not supported; supported are: bert, deb")
 
 
 def test_truncated_pretrained_weights(shell, small, copy, bert):
