@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .. import architectures, checkpoint
-from ..configs import FinetuneConfig, Role
+from ..configs import FinetuneConfig
 from ..errors import GateError
 from .decomposition import support
 from .layer import DseeLinear
@@ -51,8 +51,8 @@ def freeze(model: PreTrainedModel) -> None:
         parameter.requires_grad_(True)
 
 
-def updates(model: PreTrainedModel) -> dict[tuple[int, Role], DseeLinear]:
-    """The Linears that carry an update, by layer and role."""
+def updates(model: PreTrainedModel) -> dict[tuple[int, architectures.Place], DseeLinear]:
+    """The Linears that carry an update, by layer and place."""
     return {
         (index, role): linear
         for index, role, linear in architectures.named_linears(model)

@@ -13,7 +13,7 @@ DISTANCES = {"deberta-v3": 2 * 16, "deberta-v2": 2 * 140}
 def once(family: str, length: int) -> int:
     """What the family multiplies outside of its layers: the head, embeddings of another width, a convolution."""
     head = WIDTH * WIDTH + WIDTH * 2
-    return head + {"electra": length * 12 * WIDTH, "deberta-v2": length * 3 * WIDTH * WIDTH}.get(family, 0)
+    return head + {"electra": length * 64 * WIDTH, "deberta-v2": length * 3 * WIDTH * WIDTH}.get(family, 0)
 
 
 def positions(family: str, inner: int, length: int) -> int:
