@@ -28,7 +28,7 @@ def export(
         "exported",
         {
             **{path.name: f"{path.stat().st_size / 1e6:.1f} MB" for path in artifacts},
-            "attention, GELU nodes": f"{metrics['fp32']['attention']}, {metrics['fp32']['gelu']}",
+            "attention, GELU nodes": f"{metrics['fp32']['attention'] or 'unfused'}, {metrics['fp32']['gelu']}",
             "PyTorch against ONNX Runtime": f"{metrics['export_max_abs']:.1e}",
         },
     )

@@ -19,7 +19,7 @@ from .fixtures import models
 settings.register_profile("default", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("default")
 
-FINETUNE = {"epochs": 30, "batch_size": 16, "learning_rate": 1e-2, "rank": 3, "sparse": 5, "alpha": 6.0}
+FINETUNE = {"epochs": 20, "batch_size": 16, "learning_rate": 1e-2, "rank": 3, "sparse": 5, "alpha": 6.0}
 PRUNE = {
     "heads": 0.34,
     "neurons": 0.3,

@@ -133,8 +133,8 @@ def freeze(model: PreTrainedModel) -> None:
         parameter.requires_grad_(True)
 
 
-def updates(model: PreTrainedModel) -> dict[tuple[int, Role], DseeLinear]:
-    """The Linears that carry an update, by layer and role."""
+def updates(model: PreTrainedModel) -> dict[tuple[int, architectures.Place], DseeLinear]:
+    """The Linears that carry an update, by layer and place."""
     return {
         (index, role): linear
         for index, role, linear in architectures.named_linears(model)

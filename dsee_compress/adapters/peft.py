@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -91,7 +91,7 @@ def describe(lora: Lora, architecture: Architecture, layers: int) -> UpdateConfi
         if path not in places:
             raise UserError(
                 f"{lora.folder} has an update on {path!r}, which is none of the Linears of a {architecture.model_type} "
-                f"model with {layers} layers: {', '.join(architecture.linears)}"
+                f"model with {layers} layers: {', '.join(get_args(Role))}"
             )
         rank = tensor.shape[0]
         patterns = lora.config.get("alpha_pattern") or {}
@@ -100,7 +100,7 @@ def describe(lora: Lora, architecture: Architecture, layers: int) -> UpdateConfi
         alphas[places[path]] = alpha * rank**0.5 if lora.config.get("use_rslora") else float(alpha)
     if not ranks:
         raise UserError(f"{lora.folder} holds no LoRA update of a Linear")
-    targets = [role for role in architecture.linears if any(role == place[1] for place in ranks)]
+    targets = [role for role in get_args(Role) if any(role == place[1] for place in ranks)]
     everywhere = {(index, role): ranks.get((index, role), 0) for index in range(layers) for role in targets}
     rank, rank_pattern = _patterns(everywhere)
     alpha, alpha_pattern = _patterns(alphas)
@@ -122,7 +122,8 @@ def put(lora: Lora, model: PreTrainedModel, update: UpdateConfig) -> list[str]:
     insert_blank(model, update)
     architecture, head = of(model), task_head(model)
     paths = {place: path for path, place in _places(architecture, model.config.num_hidden_layers).items()}
-    expected = {paths[place] + factor for place in updates(model) for factor in _FACTORS}
+    carried = shapes(update, model.config.num_hidden_layers)
+    expected = {paths[place] + factor for place in carried for factor in _FACTORS}
     lacking, strange = expected - lora.tensors.keys(), lora.tensors.keys() - expected - head.keys()
     if lacking:
         raise UserError(f"{lora.folder}/{WEIGHTS} is damaged: it lacks {min(lacking)!r}; save the adapter again")
@@ -178,11 +179,12 @@ def write(model: PreTrainedModel, update: UpdateConfig, base: str, folder: Path)
 
 
 def _places(architecture: Architecture, layers: int) -> dict[str, tuple[int, Role]]:
-    """Layer and role of each Linear, by its path in the model."""
+    """Layer and role of each Linear that may carry an update, by its path in the model."""
+    roles: tuple[Role, ...] = get_args(Role)
     return {
-        f"{architecture.layers}.{index}.{path}": (index, role)
+        f"{architecture.layers}.{index}.{architecture.linears[role]}": (index, role)
         for index in range(layers)
-        for role, path in architecture.linears.items()
+        for role in roles
     }
 
 

@@ -1,10 +1,11 @@
 """What differs between model families: one table a family."""
 
-from . import bert, roberta  # noqa: F401  (registers the families)
+from . import bert, deberta_v2, distilbert, electra, roberta  # noqa: F401  (registers the families)
 from .structure import (
     UNITS,
     Architecture,
     Layer,
+    Place,
     get,
     known,
     layers,
@@ -20,6 +21,7 @@ __all__ = [
     "UNITS",
     "Architecture",
     "Layer",
+    "Place",
     "get",
     "known",
     "layers",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -10,10 +10,16 @@ from transformers import PretrainedConfig, PreTrainedModel
 from ..configs import Role
 from ..errors import UserError
 
-UNITS: tuple[tuple[Role, Literal["heads", "neurons"], int], ...] = (
+Place = Role | Literal["position_key", "position_query"]
+"""What a Linear of a layer is for. Every layer has the roles; the others project relative positions where they do
+not share the weights of query and key."""
+
+UNITS: tuple[tuple[Place, Literal["heads", "neurons"], int], ...] = (
     ("query", "heads", 0),
     ("key", "heads", 0),
     ("value", "heads", 0),
+    ("position_key", "heads", 0),
+    ("position_query", "heads", 0),
     ("attention_output", "heads", 1),
     ("ffn_in", "neurons", 0),
     ("ffn_out", "neurons", 1),
@@ -29,8 +35,8 @@ class Architecture:
     """`config.model_type` of the family."""
     layers: str
     """Path of the list of layers in the model."""
-    linears: dict[Role, str]
-    """Path of each Linear, by its role."""
+    linears: dict[Place, str]
+    """Path of each Linear, by its place."""
     attention: str
     """Path of the module that holds the head count."""
     head_count: str
@@ -41,6 +47,10 @@ class Architecture:
     """Paths in the model of the modules trained in full: the task head."""
     fusion: str
     """`model_type` under which onnxruntime.transformers.optimizer knows the graph."""
+    fuses_attention: bool = True
+    """Whether that optimizer makes one node of a layer's attention."""
+    activation: str = "hidden_act"
+    """Attribute of the config that names the FFN's activation."""
     reserved_positions: int = 0
     """Position embeddings that no token can take."""
 
@@ -53,13 +63,25 @@ class Layer:
     architecture: Architecture
     head_size: int
 
-    def linear(self, role: Role) -> nn.Module:
-        """The module that stands at `role`."""
-        return self.module.get_submodule(self.architecture.linears[role])
+    @property
+    def places(self) -> list[Place]:
+        """The places of the family that the layer has: its config may leave out those of positions."""
+        names = {name for name, _ in self.module.named_modules()}
+        return [place for place, path in self.architecture.linears.items() if path in names or place in get_args(Role)]
 
-    def replace(self, role: Role, linear: nn.Module) -> None:
-        """Put `linear` in the place of `role`."""
-        set_submodule(self.module, self.architecture.linears[role], linear)
+    @property
+    def units(self) -> list[tuple[Place, Literal["heads", "neurons"], int]]:
+        """UNITS of the Linears that the layer has."""
+        places = self.places
+        return [unit for unit in UNITS if unit[0] in places]
+
+    def linear(self, place: Place) -> nn.Module:
+        """The module that stands at `place`."""
+        return self.module.get_submodule(self.architecture.linears[place])
+
+    def replace(self, place: Place, linear: nn.Module) -> None:
+        """Put `linear` at `place`."""
+        set_submodule(self.module, self.architecture.linears[place], linear)
 
     @property
     def heads(self) -> int:
@@ -134,11 +156,11 @@ def require_length(config: PretrainedConfig, option: str, length: int) -> None:
         raise UserError(f"{option} {length} is more than the {longest} tokens that the model reads")
 
 
-def named_linears(model: PreTrainedModel) -> Iterator[tuple[int, Role, nn.Module]]:
-    """Every Linear of every layer, as (layer, role, module)."""
+def named_linears(model: PreTrainedModel) -> Iterator[tuple[int, Place, nn.Module]]:
+    """Every Linear of every layer, as (layer, place, module)."""
     for index, layer in enumerate(layers(model)):
-        for role in layer.architecture.linears:
-            yield index, role, layer.linear(role)
+        for place in layer.places:
+            yield index, place, layer.linear(place)
 
 
 def resize(model: PreTrainedModel, heads: list[int], neurons: list[int]) -> None:
@@ -151,12 +173,12 @@ def resize(model: PreTrainedModel, heads: list[int], neurons: list[int]) -> None
         if head_count < 1 or neuron_count < 1:
             raise ValueError("every layer keeps at least one head and one neuron")
         widths = {"heads": head_count * layer.head_size, "neurons": neuron_count}
-        for role, unit, axis in UNITS:
-            old = layer.linear(role)
+        for place, unit, axis in layer.units:
+            old = layer.linear(place)
             shape = list(old.weight.shape)
             if shape[axis] != widths[unit]:
                 shape[axis] = widths[unit]
                 like = {"device": old.weight.device, "dtype": old.weight.dtype}
                 new = nn.Linear(shape[1], shape[0], bias=old.bias is not None, **like)
-                layer.replace(role, new)
+                layer.replace(place, new)
         layer.set_heads(head_count)

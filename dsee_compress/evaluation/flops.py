@@ -44,7 +44,9 @@ def count_resized(config: PretrainedConfig, heads: list[int], neurons: list[int]
     """As `count`, from a model's config and the number of heads and neurons that each layer keeps."""
     with torch.device("meta"), torch.no_grad():
         # Eager attention is products that the counter sees; fused kernels differ between devices.
-        model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").eval()
+        model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+        # The counter hooks what needs a gradient, and fails on views made without.
+        model.eval().requires_grad_(False)
         architectures.resize(model, heads, neurons)
         ids = torch.ones((1, length), dtype=torch.int64)
         with FlopCounterMode(display=False) as counter:

@@ -28,12 +28,21 @@ def fuse(source: Path, target: Path, architecture: Architecture) -> None:
 
     The head count of each node is read from its own reshape, so layers may differ.
     """
-    from onnxruntime.transformers import optimizer
+    from onnxruntime.transformers import fusion_options, optimizer
 
-    # The fusion warns of every layer whose width is not the first one's: that is what it is used for here.
-    logging.getLogger("fusion_attention").setLevel(logging.ERROR)
+    # The fusion warns of every layer whose width is not the first one's, and of shapes that were not asked for.
+    for name in ("fusion_attention", "fusion_skiplayernorm"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    options = fusion_options.FusionOptions(architecture.fusion)
+    # Attention alone needs the shapes; inferring them takes minutes on the many nodes of one that stays unfused.
+    options.enable_shape_inference = architecture.fuses_attention
     optimized = optimizer.optimize_model(
-        str(source), model_type=architecture.fusion, num_heads=0, hidden_size=0, opt_level=0
+        str(source),
+        model_type=architecture.fusion,
+        num_heads=0,
+        hidden_size=0,
+        optimization_options=options,
+        opt_level=0,
     )
     optimized.save_model_to_file(str(target))
 
@@ -51,13 +60,15 @@ def count_nodes(path: Path) -> NodeCount:
     )
 
 
-def require_fused(path: Path, layers: int) -> NodeCount:
+def require_fused(path: Path, architecture: Architecture, layers: int) -> NodeCount:
     """Count, and raise GateError unless every layer is one attention node and one GELU node.
 
-    A task head may have a GELU of its own, fused like the others.
+    Where the family's attention is known to stay unfused, its Softmax is what stands in a layer instead. A task head
+    may have a GELU of its own, fused like the others.
     """
     found = count_nodes(path)
-    if found.attention != layers or found.gelu < layers or found.unfused:
+    attention = layers if architecture.fuses_attention else 0
+    if found.attention != attention or found.gelu < layers or found.unfused != layers - attention:
         raise GateError(
             f"gate 'fusion' failed: {path.name} has {found.attention} attention and {found.gelu} GELU nodes "
             f"for {layers} layers, and {found.unfused} Softmax and Erf nodes that stayed unfused"

@@ -20,8 +20,8 @@ def mask_structure(model: PreTrainedModel, structure: Structure) -> None:
             "heads": _indicator(heads, layer.heads).repeat_interleave(layer.head_size),
             "neurons": _indicator(neurons, layer.neurons),
         }
-        for role, unit, axis in architectures.UNITS:
-            linear = layer.linear(role)
+        for place, unit, axis in layer.units:
+            linear = layer.linear(place)
             _mask(linear, masks[unit].unsqueeze(1 - axis))
             if axis == 0 and linear.bias is not None:
                 with torch.no_grad():

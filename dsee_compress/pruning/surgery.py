@@ -21,8 +21,8 @@ def remove(model: PreTrainedModel, structure: Structure) -> None:
             raise ValueError("every layer keeps at least one head and one neuron")
         rows_of_heads = torch.arange(layer.heads * layer.head_size).view(layer.heads, layer.head_size)
         kept = {"heads": rows_of_heads[heads].flatten(), "neurons": torch.tensor(neurons)}
-        for role, unit, axis in architectures.UNITS:
-            layer.replace(role, _cut(layer.linear(role), kept[unit], axis))
+        for place, unit, axis in layer.units:
+            layer.replace(place, _cut(layer.linear(place), kept[unit], axis))
         layer.set_heads(len(heads))
 
 

@@ -44,16 +44,17 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
             metrics["merge_max_abs"] = common.pass_gate(parity.MERGE, before, model, batches).max_abs
         else:
             model = checkpoint.load(source)
-    layers = len(architectures.layers(model))
+    family, layers = architectures.of(model), len(architectures.layers(model))
     with checkpoint.writing(output, overwrite) as folder:
         fp32 = folder / ARTIFACTS["fp32"]
-        with step("export and fuse"):
+        unfused = "" if family.fuses_attention else f" (all but the attention of {family.model_type})"
+        with step(f"export and fuse{unfused}"):
             plain = folder / "plain.onnx"
             graph.to_onnx(model, plain, config.opset)
-            fusion.fuse(plain, fp32, architectures.of(model))
+            fusion.fuse(plain, fp32, family)
             for leftover in folder.glob("plain.onnx*"):
                 leftover.unlink()
-            metrics["fp32"] = vars(fusion.require_fused(fp32, layers))
+            metrics["fp32"] = vars(fusion.require_fused(fp32, family, layers))
         with step("compare with PyTorch"):
             proof = export_gate(model, fp32)
             metrics |= {"export_max_abs": proof.max_abs, "label_agreement": proof.label_agreement}
@@ -62,7 +63,7 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
                 reduce_range = not environment.has_vnni()
                 int8 = folder / ARTIFACTS["int8"]
                 quantization.dynamic_int8(fp32, int8, reduce_range=reduce_range)
-                metrics["int8"] = vars(fusion.require_fused(int8, layers)) | {"reduce_range": reduce_range}
+                metrics["int8"] = vars(fusion.require_fused(int8, family, layers)) | {"reduce_range": reduce_range}
         if "fp32" not in config.precision:
             fp32.unlink()
         model.config.save_pretrained(folder)

@@ -66,9 +66,9 @@ def load_config(location: str) -> "PretrainedConfig":
         raise UserError(
             f"model {location!r} has no readable config, neither in a folder nor on the hub: {first_line(error)}"
         ) from error
-    architectures.get(config.model_type)
-    if config.hidden_act != "gelu":
-        raise UserError(f"model {location!r} has {config.hidden_act!r} in its FFN; gelu alone is exported fused")
+    activation = getattr(config, architectures.get(config.model_type).activation)
+    if activation != "gelu":
+        raise UserError(f"model {location!r} has {activation!r} in its FFN; gelu alone is exported fused")
     return config
 
 

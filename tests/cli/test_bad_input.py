@@ -84,7 +84,7 @@ def test_architecture_that_is_not_supported(shell, small, copy, bert):
     folder = copy(bert)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "albert"}))
-    refused(shell(*changed(small, "--model", folder)), "'albert' is not supported; supported are: bert, roberta")
+    refused(shell(*changed(small, "--model", folder)), "'albert' is not supported; supported are: bert, deb")
 
 
 def test_truncated_pretrained_weights(shell, small, copy, bert):
@@ -277,10 +277,11 @@ def test_a_tokenizer_of_another_model(shell, small, copy, bert):
     refused(shell(*changed(small, "--model", folder)), "they do not belong together")
 
 
-def test_an_activation_that_is_not_fused(shell, small, copy, bert):
-    folder = copy(bert)
+@pytest.mark.parametrize("family, name", [("bert", "hidden_act"), ("distilbert", "activation")])
+def test_an_activation_that_is_not_fused(shell, small, copy, pretrained_folders, family, name):
+    folder = copy(pretrained_folders[family])
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    (folder / "config.json").write_text(json.dumps(config | {name: "relu"}))
     refused(shell(*changed(small, "--model", folder)), "has 'relu' in its FFN; gelu alone is exported fused")
 
 

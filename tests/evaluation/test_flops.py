@@ -5,17 +5,32 @@ from dsee_compress.evaluation import flops
 
 from ..fixtures import models
 
+WIDTH = models.HEADS * models.HEAD_SIZE
+DISTANCES = {"deberta-v3": 2 * 16, "deberta-v2": 2 * 140}
+"""Rows of the table of relative positions: buckets, or distances up to the longest input, both ways."""
+
+
+def once(family: str, length: int) -> int:
+    """What the family multiplies outside of its layers: the head, embeddings of another width, a convolution."""
+    head = WIDTH * WIDTH + WIDTH * 2
+    return head + {"electra": length * 64 * WIDTH, "deberta-v2": length * 3 * WIDTH * WIDTH}.get(family, 0)
+
+
+def positions(family: str, inner: int, length: int) -> int:
+    """Disentangled attention: every distance projected as key and as query, and a product with each token for both."""
+    return DISTANCES.get(family, 0) * (2 * WIDTH * inner + 2 * length * inner)
+
 
 @pytest.mark.parametrize("heads, neurons", [([4, 4, 4], [40, 40, 40]), ([1, 3, 2], [7, 30, 1])])
 @pytest.mark.parametrize("length", [16, 100])
 def test_count_is_that_of_the_products(family, pretrained, heads, neurons, length):
-    """Two a multiply-add: four projections, two attention products and two FFN products a layer, and the head."""
+    """Two a multiply-add: four projections, two attention products and two FFN products a layer, and what is added."""
     structure = Structure(
         heads=[list(range(count)) for count in heads], neurons=[list(range(count)) for count in neurons]
     )
-    width = models.HEADS * models.HEAD_SIZE
-    total = 2 * (width * width + width * 2)
+    products = once(family, length)
     for head_count, neuron_count in zip(heads, neurons, strict=True):
         inner = head_count * models.HEAD_SIZE
-        total += 2 * length * (4 * width * inner + 2 * width * neuron_count + 2 * length * inner)
-    assert flops.count(pretrained, structure, length) == total
+        products += length * (4 * WIDTH * inner + 2 * WIDTH * neuron_count + 2 * length * inner)
+        products += positions(family, inner, length)
+    assert flops.count(pretrained, structure, length) == 2 * products

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from dsee_compress import architectures
+from dsee_compress.errors import GateError
 from dsee_compress.evaluation import parity
 from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.evaluation.session import Session
@@ -28,17 +31,35 @@ def test_every_layer_is_one_attention_and_one_gelu_node_with_its_own_heads(famil
     import onnx
 
     model = resized(family, *structure)
+    table = architectures.of(model)
     graph.to_onnx(model, tmp_path / "plain.onnx", 18)
-    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model))
-    counted = fusion.require_fused(tmp_path / "fused.onnx", models.LAYERS)
+    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", table)
+    counted = fusion.require_fused(tmp_path / "fused.onnx", table, models.LAYERS)
+    if not table.fuses_attention:
+        assert (counted.attention, counted.unfused) == (0, models.LAYERS) and counted.gelu >= models.LAYERS
+        return
     assert counted.nodes < fusion.count_nodes(tmp_path / "plain.onnx").nodes / 2
     nodes = [node for node in onnx.load(tmp_path / "fused.onnx").graph.node if node.op_type == "Attention"]
     heads = [next(a.i for a in node.attribute if a.name == "num_heads") for node in nodes]
     assert heads == structure[0]
 
 
-@pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES.keys())
-@pytest.mark.parametrize("opset", [17, 18, 20])
+@pytest.mark.parametrize("promised", [True, False])
+def test_a_graph_that_does_not_hold_what_its_family_promises_is_refused(promised, tmp_path):
+    model = models.build("deberta-v3" if promised else "bert")
+    table = architectures.of(model)
+    graph.to_onnx(model, tmp_path / "plain.onnx", 18)
+    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", table)
+    other = replace(table, fuses_attention=promised)
+    with pytest.raises(GateError, match=r"gate 'fusion' failed: fused.onnx has [03] attention and [34] GELU nodes"):
+        fusion.require_fused(tmp_path / "fused.onnx", other, models.LAYERS)
+
+
+@pytest.mark.parametrize(
+    "structure, opset",
+    [(structure, 18) for structure in STRUCTURES.values()] + [(STRUCTURES["unequal"], opset) for opset in (17, 20)],
+    ids=[*STRUCTURES, "opset 17", "opset 20"],
+)
 def test_onnx_runtime_equals_pytorch_on_shapes_and_padding_that_were_not_traced(family, structure, opset, tmp_path):
     model = resized(family, *structure)
     graph.to_onnx(model, tmp_path / "plain.onnx", opset)
@@ -57,13 +78,15 @@ def test_int8_keeps_the_fused_nodes_and_stays_near(family, tmp_path):
     import onnx
 
     model = resized(family, [3, 1, 2], [17, 40, 5])
+    table = architectures.of(model)
     graph.to_onnx(model, tmp_path / "plain.onnx", 18)
-    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model))
+    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", table)
     for reduce_range in (False, True):
         quantization.dynamic_int8(tmp_path / "fused.onnx", tmp_path / "int8.onnx", reduce_range=reduce_range)
         kinds = [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node]
-        assert kinds.count("QAttention") == models.LAYERS and "Attention" not in kinds
-        assert fusion.require_fused(tmp_path / "int8.onnx", models.LAYERS)
+        assert kinds.count("QAttention") == (models.LAYERS if table.fuses_attention else 0)
+        assert "Attention" not in kinds and kinds.count("MatMulInteger") >= 3 * models.LAYERS
+        assert fusion.require_fused(tmp_path / "int8.onnx", table, models.LAYERS)
         with Session(tmp_path / "fused.onnx", threads=1) as full, Session(tmp_path / "int8.onnx", threads=1) as small:
             batch = random_batches([(8, 20)], 200, full.inputs, pad_token=model.config.pad_token_id)[0]
             exact, rounded = full.forward(batch), small.forward(batch)

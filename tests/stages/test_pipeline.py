@@ -44,7 +44,16 @@ def test_parity_holds_and_is_written_down(pruned, exported, dense):
     assert metrics["merge_max_abs"] <= 1e-4
     assert metrics["removal_max_abs"] <= 1e-4
     for folder in (exported, dense):
-        assert checkpoint.read(folder).metrics["export_max_abs"] <= 1e-3
+        metrics = checkpoint.read(folder).metrics
+        assert metrics["export_max_abs"] <= 1e-3
+        fused = architectures.get(checkpoint.read(folder).architecture).fuses_attention
+        assert metrics["fp32"]["attention"] == (models.LAYERS if fused else 0)
+
+
+@pytest.mark.parametrize("family", ["deberta-v3", "deberta-v2"])
+def test_an_attention_that_stays_unfused_is_said_in_one_line(tuned_folders, tmp_path, capsys, family):
+    dsee_compress.export(tuned_folders(family), output=tmp_path / "dense", precision="fp32")
+    assert capsys.readouterr().err.count("(all but the attention of deberta-v2)") == 1
 
 
 def test_optimum_and_a_pipeline_run_the_export_unchanged(exported, pruned, data):
