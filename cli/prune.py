@@ -28,6 +28,7 @@ def prune(
         {
             "heads kept, a layer": manifest.structure.head_counts,
             "neurons kept, a layer": manifest.structure.neuron_counts,
+            "FLOPs saved": "{saved:.1%} at {sequence_length} tokens".format_map(manifest.metrics["flops"]),
             "zero weights": f"{manifest.metrics['weight_sparsity']:.1%}",
             "parameters": f"{manifest.metrics['parameters']:,}",
             **measured(manifest.metrics["validation"]),

@@ -90,5 +90,8 @@ def support(
     if count == 0:
         return (torch.zeros(0, dtype=torch.int64, device=weight.device),) * 2
     ranked = DECOMPOSITIONS[decomposition](weight.detach().float(), rank, seed).flatten()
-    flat = torch.argsort(ranked, descending=True, stable=True)[:count].sort().values
+    lowest = ranked.topk(count).values[-1]
+    above = (ranked > lowest).nonzero().flatten()
+    level = (ranked == lowest).nonzero().flatten()
+    flat = torch.cat([above, level[: count - len(above)]]).sort().values
     return flat // weight.shape[1], flat % weight.shape[1]

@@ -1,13 +1,13 @@
 """What a forward pass costs, counted by torch on tensors without storage."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification, PretrainedConfig
 
-from .. import architectures, checkpoint
+from .. import architectures
 from ..checkpoint import Structure
 
 
@@ -24,24 +24,27 @@ class Costs:
         return (heads * self.head + neurons * self.neuron) / self.whole
 
 
-def count(folder: Path, structure: Structure, length: int) -> int:
-    """FLOPs (two a multiply-add) of one sequence of `length` tokens, embeddings' look-ups excluded.
-
-    folder: holds config.json. structure: what each layer keeps.
-    """
-    return count_resized(checkpoint.model_config(folder), structure.head_counts, structure.neuron_counts, length)
-
-
 def costs(config: PretrainedConfig, heads: list[int], neurons: list[int], length: int) -> Costs:
     """The costs of a model with `heads[i]` heads and `neurons[i]` neurons in layer i, two of each at least."""
-    whole = count_resized(config, heads, neurons, length)
-    headless = count_resized(config, [heads[0] - 1, *heads[1:]], neurons, length)
-    thinner = count_resized(config, heads, [neurons[0] - 1, *neurons[1:]], length)
+    whole = count(config, heads, neurons, length)
+    headless = count(config, [heads[0] - 1, *heads[1:]], neurons, length)
+    thinner = count(config, heads, [neurons[0] - 1, *neurons[1:]], length)
     return Costs(whole, whole - headless, whole - thinner)
 
 
-def count_resized(config: PretrainedConfig, heads: list[int], neurons: list[int], length: int) -> int:
-    """As `count`, from a model's config and the number of heads and neurons that each layer keeps."""
+def compare(config: PretrainedConfig, dense: Structure, final: Structure, length: int) -> dict[str, Any]:
+    """FLOPs of two structures of a model and the share that the second saves, as report.json has them."""
+    before, after = (
+        count(config, structure.head_counts, structure.neuron_counts, length) for structure in (dense, final)
+    )
+    return {"dense": before, "final": after, "saved": 1 - after / before, "sequence_length": length}
+
+
+def count(config: PretrainedConfig, heads: list[int], neurons: list[int], length: int) -> int:
+    """FLOPs (two a multiply-add) of one sequence of `length` tokens, embeddings' look-ups excluded.
+
+    heads, neurons: how many of them each layer of the config's model keeps.
+    """
     with torch.device("meta"), torch.no_grad():
         # Eager attention is products that the counter sees; fused kernels differ between devices.
         model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")

@@ -13,7 +13,7 @@ from .. import architectures, checkpoint, tasks
 from ..adapters import model as adapters
 from ..checkpoint import Structure
 from ..configs import PruneConfig
-from ..evaluation import parity
+from ..evaluation import flops, parity
 from ..evaluation.inputs import Batch
 from ..evaluation.parity import Parity
 from ..progress import step
@@ -76,6 +76,7 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
                 "removal_max_abs": max((proof.max_abs for proof in s1.removals), default=0.0),
                 "label_agreement": parity.least_agreement(*(proof.label_agreement for proof in (merge, *s1.removals))),
                 "weight_sparsity": weight_sparsity(model),
+                "flops": flops.compare(model.config, s1.whole, s1.kept, config.sequence_length),
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
                 "training": training[-1] | {"seconds": sum(part["seconds"] for part in training)} if training else {},
                 "validation": measured,
@@ -102,9 +103,9 @@ class S1:
 
     def __init__(self, model: PreTrainedModel, config: PruneConfig, gate_batches: list[Batch], device: str) -> None:
         self._model, self._config, self._gate_batches, self._device = model, config, gate_batches, device
-        self._whole = selection.whole(model)
+        self.whole = selection.whole(model)
         self._gone: list[Tensor] | None = None
-        self.kept = self._whole
+        self.kept = self.whole
         """Heads and neurons that the model still has, in indices of the whole."""
         self.removals: list[Parity] = []
         """What the removal gates measured."""
@@ -125,7 +126,7 @@ class S1:
             self._gone = [~mask for mask in masks]
 
     def _choose_units(self, evidence: Evidence, part: float) -> dict[str, Tensor]:
-        return _tensors(selection.units(evidence, self.kept, self._whole, self._config, part))
+        return _tensors(selection.units(evidence, self.kept, self.whole, self._config, part))
 
     def _choose_weights(self, evidence: Evidence, part: float) -> dict[str, Tensor]:
         return {str(i): mask for i, mask in enumerate(selection.weights(evidence, self._gone, self._config, part))}

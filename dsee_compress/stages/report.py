@@ -42,14 +42,11 @@ def compose(
     chain: dict[Any, tuple[Path, Manifest]], validation: dict[str, Any], measured: dict[str, Any]
 ) -> dict[str, Any]:
     """The content of report.json (DESIGN section 9)."""
-    tuned_folder, tuned = chain["finetune"]
+    tuned = chain["finetune"][1]
     pruned_folder, pruned = chain["prune"]
     exported = chain["export"][1]
     length = measured["latency"][0]["sequence_length"]
-    costs = [
-        flops.count(folder, described.structure, length)
-        for folder, described in ((tuned_folder, tuned), (pruned_folder, pruned))
-    ]
+    architecture = checkpoint.model_config(pruned_folder)
     # Without an fp32 artifact there is only the comparison that the export made before it was removed.
     export_proofs = [exported.metrics, *([validation["parity"]] if validation["parity"] else [])]
     dense_parameters = tuned.metrics["base_parameters"] + tuned.metrics["task_head_parameters"]
@@ -84,12 +81,7 @@ def compose(
         },
         "cost": {
             "parameters": {"dense": dense_parameters, "final": pruned.metrics["parameters"]},
-            "flops": {
-                "dense": costs[0],
-                "final": costs[1],
-                "saved": 1 - costs[1] / costs[0],
-                "sequence_length": length,
-            },
+            "flops": flops.compare(architecture, tuned.structure, pruned.structure, length),
         },
         "parity": {
             "merge_max_abs": pruned.metrics["merge_max_abs"],

@@ -10,7 +10,16 @@ MASKS = ("none", "rows", "columns", "entries")
 
 
 def make(
-    d_out: int, d_in: int, rank: int, count: int, *, alpha: float = 5.0, mask: str = "none", bias: bool = True, seed=0
+    d_out: int,
+    d_in: int,
+    rank: int,
+    count: int,
+    *,
+    alpha: float = 5.0,
+    mask: str = "none",
+    bias: bool = True,
+    gain: int = 0,
+    seed: int = 0,
 ) -> DseeLinear:
     """A float64 layer whose U, V, S2, W and S1 are all random."""
     generator = torch.Generator().manual_seed(seed)
@@ -20,6 +29,8 @@ def make(
     for parameter in layer.parameters():
         nn.init.normal_(parameter, generator=generator)
     shape = {"rows": (d_out, 1), "columns": (1, d_in), "entries": (d_out, d_in)}
+    if gain:
+        layer.gain = nn.Parameter(torch.randn(gain, generator=generator, dtype=torch.float64))
     if mask != "none":
         layer.mask = torch.randint(0, 2, shape[mask], generator=generator).double()
     return layer
@@ -33,6 +44,9 @@ def naive(layer: DseeLinear, alpha: float) -> torch.Tensor:
             nn.functional.one_hot(row, sparse.shape[0]), nn.functional.one_hot(column, sparse.shape[1])
         )
     effective = layer.weight + alpha / max(layer.up.shape[1], 1) * (layer.up @ layer.down + sparse)
+    if layer.gain is not None:
+        width = effective.shape[1] // len(layer.gain)
+        effective = torch.stack([column * layer.gain[index // width] for index, column in enumerate(effective.T)]).T
     return effective if layer.mask is None else effective * layer.mask
 
 
@@ -116,3 +130,38 @@ def test_bfloat16_autocast_stays_near_fp32_and_gradients_stay_fp32(mask):
     torch.testing.assert_close(rounded.float(), exact, atol=0.3, rtol=0.05)
     rounded.sum().backward()
     assert layer.up.grad.dtype == layer.values.grad.dtype == torch.float32
+
+
+@given(st.integers(1, 6), st.integers(1, 3), st.integers(1, 4), st.integers(0, 3), st.sampled_from(MASKS))
+def test_a_gain_scales_the_columns_of_its_unit_in_forward_gradient_and_merge(d_out, width, units, rank, mask):
+    d_in = width * units
+    rank = min(rank, d_out, d_in)
+    layer = make(d_out, d_in, rank, 2 if d_out * d_in > 1 else 0, mask=mask, gain=units)
+    x = torch.randn(4, d_in, dtype=torch.float64, requires_grad=True)
+    trained = [x, layer.gain, layer.up, layer.down, layer.values]
+    ours, dense = layer(x), nn.functional.linear(x, naive(layer, 5.0), layer.bias)
+    torch.testing.assert_close(ours, dense)
+    torch.testing.assert_close(layer.merged().weight.detach(), naive(layer, 5.0).detach())
+    upstream = torch.randn_like(ours)
+    wanted = torch.autograd.grad((dense * upstream).sum(), trained, allow_unused=True)
+    for found, expected in zip(torch.autograd.grad((ours * upstream).sum(), trained), wanted, strict=True):
+        torch.testing.assert_close(found, torch.zeros_like(found) if expected is None else expected)
+    layer.fold_gain()
+    assert layer.gain is None
+    torch.testing.assert_close(layer(x), ours)
+
+
+@given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 3), st.data(), st.sampled_from([0, 1]))
+def test_a_cut_layer_is_the_same_rows_or_columns_of_the_effective_weight(d_out, d_in, rank, data, axis):
+    rank = min(rank, d_out, d_in)
+    layer = make(d_out, d_in, rank, data.draw(st.integers(0, d_out * d_in)))
+    size = (d_out, d_in)[axis]
+    kept = torch.tensor(sorted(data.draw(st.sets(st.integers(0, size - 1), min_size=1))))
+    before = layer.effective_weight().detach().clone()
+    cut = layer.select(kept, axis)
+    torch.testing.assert_close(cut.effective_weight(), before.index_select(axis, kept))
+    torch.testing.assert_close(cut.bias, layer.bias[kept] if axis == 0 else layer.bias)
+    assert all(parameter.requires_grad for parameter in cut.trained())
+    x = torch.randn(3, len(kept) if axis else d_in, dtype=torch.float64)
+    torch.testing.assert_close(cut(x), nn.functional.linear(x, before.index_select(axis, kept), cut.bias))
+    torch.testing.assert_close(layer.effective_weight().detach(), before, msg="the layer that was cut stays whole")

@@ -111,7 +111,7 @@ def _score(model: PreTrainedModel, source: dict[str, Any]) -> dict[str, Any]:
 
 def _flops(model: PreTrainedModel) -> int:
     structure = selection.whole(model)
-    return flops.count_resized(model.config, structure.head_counts, structure.neuron_counts, LENGTH)
+    return flops.count(model.config, structure.head_counts, structure.neuron_counts, LENGTH)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -163,7 +163,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         figure, panels = plt.subplots(1, len(sets), figsize=(3.2 * len(sets) + 1, 3.2), squeeze=False)
         for axes, name in zip(panels[0], sets, strict=True):
             _panel(axes, name, found, saved)
-        handles = {label: line for axes in panels[0] for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        entries = [axes.get_legend_handles_labels() for axes in panels[0]]
+        handles = {label: line for lines, labels in entries for line, label in zip(lines, labels, strict=True)}
         figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=7, frameon=False, fontsize=9)
         figure.tight_layout(rect=(0, 0.09, 1, 1))
         figure.savefig(path, metadata={"Date": None})

@@ -1,6 +1,6 @@
 import pytest
 
-from dsee_compress.checkpoint import Structure
+from dsee_compress.checkpoint import model_config
 from dsee_compress.evaluation import flops
 
 from ..fixtures import models
@@ -25,12 +25,18 @@ def positions(family: str, inner: int, length: int) -> int:
 @pytest.mark.parametrize("length", [16, 100])
 def test_count_is_that_of_the_products(family, pretrained, heads, neurons, length):
     """Two a multiply-add: four projections, two attention products and two FFN products a layer, and what is added."""
-    structure = Structure(
-        heads=[list(range(count)) for count in heads], neurons=[list(range(count)) for count in neurons]
-    )
     products = once(family, length)
     for head_count, neuron_count in zip(heads, neurons, strict=True):
         inner = head_count * models.HEAD_SIZE
         products += length * (4 * WIDTH * inner + 2 * WIDTH * neuron_count + 2 * length * inner)
         products += positions(family, inner, length)
-    assert flops.count(pretrained, structure, length) == 2 * products
+    assert flops.count(model_config(pretrained), heads, neurons, length) == 2 * products
+
+
+@pytest.mark.parametrize("heads, neurons", [([4, 4, 4], [40, 40, 40]), ([3, 2, 4], [40, 12, 2])])
+def test_what_a_removal_saves_adds_up_from_single_units(family, pretrained, heads, neurons):
+    config = model_config(pretrained)
+    whole, count = flops.costs(config, heads, neurons, 64), flops.count
+    smaller = count(config, [1, 1, 1], [1, 2, 1], 64)
+    saved = whole.saved(sum(heads) - 3, sum(neurons) - 4)
+    assert saved == pytest.approx(1 - smaller / count(config, heads, neurons, 64), abs=1e-12)

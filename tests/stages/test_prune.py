@@ -1,0 +1,131 @@
+"""What `prune` offers: goals, steps, slimming, distillation."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+import dsee_compress
+from dsee_compress import architectures, checkpoint
+from dsee_compress.adapters import model as adapters
+from dsee_compress.evaluation import flops
+
+from ..fixtures import models
+
+
+@pytest.mark.parametrize("target", [0.25, 0.4])
+@pytest.mark.parametrize("scope", ["global", "per-layer"])
+def test_flops_saved_is_met_and_by_the_smallest_cut(bert_tuned, tmp_path, target, scope):
+    folder = dsee_compress.prune(
+        bert_tuned, output=tmp_path / "out", flops_saved=target, allocation=scope, retune_epochs=0, sequence_length=32
+    )
+    structure, whole = checkpoint.read(folder).structure, checkpoint.read(bert_tuned).structure
+    config = checkpoint.model_config(bert_tuned)
+    costs = [flops.count(config, which.head_counts, which.neuron_counts, 32) for which in (whole, structure)]
+    one_neuron = flops.costs(config, whole.head_counts, whole.neuron_counts, 32).neuron
+    slack = 1 if scope == "global" else models.LAYERS
+    assert target <= 1 - costs[1] / costs[0] < target + slack * one_neuron / costs[0] + 1e-9
+
+
+def test_a_cut_to_the_default_is_a_quarter_of_the_flops(bert_tuned, tmp_path):
+    folder = dsee_compress.prune(bert_tuned, output=tmp_path / "out", retune_epochs=0)
+    structure, whole = checkpoint.read(folder).structure, checkpoint.read(bert_tuned).structure
+    config = checkpoint.model_config(bert_tuned)
+    costs = [flops.count(config, which.head_counts, which.neuron_counts, 128) for which in (whole, structure)]
+    assert 1 - costs[1] / costs[0] == pytest.approx(0.25, abs=0.005)
+    assert checkpoint.read(folder).metrics["flops"] == {
+        "dense": costs[0],
+        "final": costs[1],
+        "saved": 1 - costs[1] / costs[0],
+        "sequence_length": 128,
+    }
+
+
+def test_rounded_neurons_are_multiples(bert_tuned, tmp_path):
+    folder = dsee_compress.prune(
+        bert_tuned, output=tmp_path / "out", flops_saved=0.3, round_to=8, criterion="combined", retune_epochs=0
+    )
+    counts = checkpoint.read(folder).structure.neuron_counts
+    assert all(count % 8 == 0 for count in counts) and sum(counts) < models.LAYERS * models.NEURONS
+
+
+def test_several_steps_end_at_the_same_goal_and_never_bring_a_unit_back(bert_tuned, tmp_path, monkeypatch):
+    from dsee_compress.pruning import selection
+
+    kept = []
+    units = selection.units
+
+    def watched(*arguments):
+        kept.append(units(*arguments))
+        return kept[-1]
+
+    monkeypatch.setattr(selection, "units", watched)
+    folder = dsee_compress.prune(
+        bert_tuned, output=tmp_path / "out", heads=0.5, neurons=0.5, steps=3, retune_epochs=1, batch_size=16
+    )
+    assert [sum(step.head_counts) for step in kept] == [10, 8, 6]
+    assert [sum(step.neuron_counts) for step in kept] == [100, 80, 60]
+    for before, after in pairwise(kept):
+        for have, stay in zip(before.heads + before.neurons, after.heads + after.neurons, strict=True):
+            assert set(stay) <= set(have)
+    manifest = checkpoint.read(folder)
+    assert manifest.structure == kept[-1]
+    assert manifest.metrics["removal_max_abs"] <= 1e-4
+
+
+def test_steps_of_single_weights_never_bring_one_back_and_end_at_the_goal(bert_tuned, tmp_path):
+    folder = dsee_compress.prune(
+        bert_tuned, output=tmp_path / "out", weights=0.6, steps=2, criterion="taylor", retune_epochs=1, batch_size=16
+    )
+    assert checkpoint.read(folder).metrics["weight_sparsity"] == pytest.approx(0.6, abs=1e-3)
+
+
+def test_two_of_every_four_weights_stay(bert_tuned, tmp_path):
+    folder = dsee_compress.prune(
+        bert_tuned, output=tmp_path / "out", semi_structured="2:4", retune_epochs=1, batch_size=16
+    )
+    for _, _, linear in architectures.named_linears(dsee_compress.load(folder)):
+        groups = (linear.weight != 0).unflatten(1, (-1, 4)).sum(-1)
+        assert (groups == 2).all()
+
+
+def test_slimming_trains_coefficients_scores_by_them_and_folds_them_away(bert, data, tmp_path):
+    tuned = dsee_compress.finetune(
+        model=str(bert), data=str(data), output=tmp_path / "tuned", slimming=1e-3, epochs=5, learning_rate=1e-2
+    )
+    model = adapters.load(tuned)
+    gains = [layer.gain.detach() for layer in adapters.updates(model).values() if layer.gain is not None]
+    assert len(gains) == 2 * models.LAYERS and not any(torch.equal(gain, torch.ones_like(gain)) for gain in gains)
+    pruned = dsee_compress.prune(tuned, output=tmp_path / "pruned", criterion="slimming", retune_epochs=1)
+    exported = dsee_compress.export(pruned, output=tmp_path / "export", precision="fp32")
+    assert checkpoint.read(exported).metrics["export_max_abs"] <= 1e-3
+    unpruned = dsee_compress.load(tuned)
+    batch = {"input_ids": torch.randint(5, 40, (3, 7))}
+    torch.testing.assert_close(unpruned(**batch).logits, model(**batch).logits, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("decomposition", ["svd", "magnitude", "random"])
+def test_another_decomposition_places_other_entries(bert, data, bert_tuned, tmp_path, decomposition):
+    folder = dsee_compress.finetune(
+        model=str(bert),
+        data=str(data),
+        output=tmp_path / "out",
+        epochs=1,
+        decomposition=decomposition,
+        rank=3,
+        sparse=5,
+    )
+    ours, usual = (adapters.updates(adapters.load(path)) for path in (folder, bert_tuned))
+    places = [
+        {place: set(zip(linear.rows.tolist(), linear.columns.tolist(), strict=True)) for place, linear in each.items()}
+        for each in (ours, usual)
+    ]
+    assert all(len(found) == 5 for found in places[0].values())
+    assert places[0] != places[1]
+
+
+def test_distillation_is_one_option(bert_tuned, tmp_path):
+    folder = dsee_compress.prune(
+        bert_tuned, output=tmp_path / "out", distill=True, retune_epochs=2, batch_size=16, learning_rate=1e-2
+    )
+    assert checkpoint.read(folder).metrics["validation"]["accuracy"] >= 0.75
