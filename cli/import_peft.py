@@ -10,7 +10,7 @@ from dsee_compress import checkpoint
 from dsee_compress.configs import ImportPeftConfig
 
 from .options import Output, Overwrite, options_of
-from .printing import facts, wrote
+from .printing import facts, measured, wrote
 
 
 @options_of(ImportPeftConfig)
@@ -28,7 +28,7 @@ def import_peft(
         {
             "parameters of the update": f"{manifest.metrics['trainable_parameters']:,}",
             "labels": ", ".join(manifest.task.labels),
-            "validation accuracy": f"{manifest.metrics['validation_accuracy']:.2%}",
+            **measured(manifest.metrics["validation"]),
         },
     )
     wrote(written)

@@ -24,7 +24,7 @@ PRUNE = {
     "heads": 0.34,
     "neurons": 0.3,
     "allocation": "global",
-    "retune_epochs": 3,
+    "retune_epochs": 5,
     "batch_size": 16,
     "learning_rate": 1e-2,
 }

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import get_args
 
 import pytest
 import torch
@@ -9,27 +10,31 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForSequenceClassification
 
 import dsee_compress
-from dsee_compress import checkpoint
+from dsee_compress import architectures, checkpoint
 from dsee_compress.adapters import model as adapters
 from dsee_compress.adapters import peft
-from dsee_compress.configs import FinetuneConfig
+from dsee_compress.configs import FinetuneConfig, Role
 from dsee_compress.errors import UserError
 
 from ..fixtures import models
 from .test_model import random_ids
 
-EVERY_LINEAR = ["query", "key", "value", "dense"]
 CONFIGS = {
-    "query and value": {"r": 4, "lora_alpha": 8, "target_modules": ["query", "value"]},
-    "every Linear, unequal": {
+    "query and value": lambda path: {"r": 4, "lora_alpha": 8, "target_modules": [path("query"), path("value")]},
+    "every Linear, unequal": lambda path: {
         "r": 4,
         "lora_alpha": 8,
-        "target_modules": r".*layer\.\d+\..*(query|key|value|dense)",
-        "rank_pattern": {"query": 2, r"layer\.1\.intermediate\.dense": 6, r"[02]\.output\.dense": 1},
-        "alpha_pattern": {"value": 3, r"0\.attention\.output\.dense": 5.5},
+        "target_modules": r".*layer\.\d+\.(" + "|".join(path(role) for role in get_args(Role)) + ")",
+        "rank_pattern": {path("query"): 2, r"layer\.1\." + path("ffn_in"): 6, r"[02]\." + path("ffn_out"): 1},
+        "alpha_pattern": {path("value"): 3, r"0\." + path("attention_output"): 5.5},
     },
-    "rank-stabilised": {"r": 5, "lora_alpha": 7, "target_modules": ["key"], "use_rslora": True},
-    "some layers": {"r": 3, "lora_alpha": 6, "target_modules": ["query", "value"], "layers_to_transform": [1]},
+    "rank-stabilised": lambda path: {"r": 5, "lora_alpha": 7, "target_modules": [path("key")], "use_rslora": True},
+    "some layers": lambda path: {
+        "r": 3,
+        "lora_alpha": 6,
+        "target_modules": [path("query"), path("value")],
+        "layers_to_transform": [1],
+    },
 }
 
 
@@ -37,8 +42,16 @@ def lora(family: str, pretrained, folder, **options):
     """An adapter folder, saved by PEFT, whose update and head are random; and the model that it was saved from."""
     base = AutoModelForSequenceClassification.from_pretrained(pretrained)
     torch.manual_seed(4)
-    head = {"modules_to_save": ["pooler"]} if family == "bert" else {}
-    config = {"r": 4, "lora_alpha": 8, "target_modules": ["query", "value"], "task_type": "SEQ_CLS", **head, **options}
+    # PEFT knows of the classifier itself.
+    head = {path.rpartition(".")[2] for path in architectures.of(base).task_head} - {"classifier"}
+    config = {
+        "r": 4,
+        "lora_alpha": 8,
+        "target_modules": ["query", "value"],
+        "task_type": "SEQ_CLS",
+        "modules_to_save": sorted(head) or None,
+        **options,
+    }
     model = get_peft_model(base, LoraConfig(**config)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -50,7 +63,8 @@ def lora(family: str, pretrained, folder, **options):
 
 @pytest.mark.parametrize("options", CONFIGS.values(), ids=CONFIGS.keys())
 def test_an_imported_adapter_gives_the_logits_of_peft(family, pretrained, data, tmp_path, options):
-    theirs = lora(family, pretrained, tmp_path / "lora", **options)
+    linears = architectures.get(checkpoint.model_config(pretrained).model_type).linears
+    theirs = lora(family, pretrained, tmp_path / "lora", **options(lambda role: linears[role]))
     folder = dsee_compress.import_peft(
         tmp_path / "lora", model=str(pretrained), data=str(data), output=tmp_path / "in", max_length=64
     )

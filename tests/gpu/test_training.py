@@ -74,7 +74,7 @@ def test_retuning_under_a_mask_is_that_of_the_cpu(bert_tuned, tmp_path, full_fp3
         )
         manifest = checkpoint.read(folder)
         assert manifest.metrics["removal_max_abs"] <= 1e-4
-        accuracies.append(manifest.metrics["validation_accuracy"])
+        accuracies.append(manifest.metrics["validation"]["accuracy"])
     assert accuracies[0] == pytest.approx(accuracies[1], abs=0.15), "up to the dropout"
 
 
@@ -92,7 +92,7 @@ def test_bfloat16_reaches_what_fp32_reaches(still, data, tmp_path, device):
         )
         metrics = checkpoint.read(folder).metrics
         assert metrics["training"]["precision"] == precision
-        accuracies[precision] = metrics["validation_accuracy"]
+        accuracies[precision] = metrics["validation"]["accuracy"]
     assert min(accuracies.values()) >= 0.8
     assert accuracies["bf16"] == pytest.approx(accuracies["fp32"], abs=0.1)
 
