@@ -26,7 +26,7 @@ PRUNE = {
     "allocation": "global",
     "retune_epochs": 5,
     "batch_size": 16,
-    "learning_rate": 1e-2,
+    "learning_rate": 3e-3,
 }
 
 

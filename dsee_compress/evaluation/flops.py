@@ -1,5 +1,6 @@
 """What a forward pass costs, counted by torch on tensors without storage."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,9 @@ def count(config: PretrainedConfig, heads: list[int], neurons: list[int], length
     """
     with torch.device("meta"), torch.no_grad():
         # Eager attention is products that the counter sees; fused kernels differ between devices.
-        model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+        # It is written into the config, which may be that of a live model.
+        own = copy.deepcopy(config)
+        model = AutoModelForSequenceClassification.from_config(own, attn_implementation="eager")
         # The counter hooks what needs a gradient, and fails on views made without.
         model.eval().requires_grad_(False)
         architectures.resize(model, heads, neurons)

@@ -1,8 +1,10 @@
 import pytest
+import torch
 
 from dsee_compress.checkpoint import model_config
 from dsee_compress.evaluation import flops
 
+from ..adapters.test_model import random_ids
 from ..fixtures import models
 
 WIDTH = models.HEADS * models.HEAD_SIZE
@@ -40,3 +42,12 @@ def test_what_a_removal_saves_adds_up_from_single_units(family, pretrained, head
     smaller = count(config, [1, 1, 1], [1, 2, 1], 64)
     saved = whole.saved(sum(heads) - 3, sum(neurons) - 4)
     assert saved == pytest.approx(1 - smaller / count(config, heads, neurons, 64), abs=1e-12)
+
+
+def test_counting_leaves_a_live_models_config_as_it_is(family):
+    model = models.build(family)
+    before = model.config._attn_implementation, model(random_ids(family)).logits
+    flops.count(model.config, [2] * models.LAYERS, [3] * models.LAYERS, 16)
+    assert model.config._attn_implementation == before[0]
+    assert model(random_ids(family), attention_mask=torch.ones((3, 11), dtype=torch.int64)).logits.shape == (3, 2)
+    assert torch.equal(model(random_ids(family)).logits, before[1])
