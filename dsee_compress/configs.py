@@ -191,6 +191,7 @@ class ImportPeftConfig(SourceConfig):
 class PruneConfig(_TrainingConfig):
     """Options of `prune` (DSEE steps II and III)."""
 
+    learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate of AdamW in retuning; linear decay.")
     flops_saved: Fraction | None = Field(
         None,
         description="Share of the FLOPs to save: the same share of heads and of neurons goes. 0.25 if nothing else "
@@ -210,8 +211,8 @@ class PruneConfig(_TrainingConfig):
         "change without the unit (taylor), trained coefficients (slimming), random; auto is taylor for heads and "
         "neurons, combined for weights.",
     )
-    allocation: Literal["global", "per-layer"] = Field(
-        "global", description="Remove the lowest scores of the whole model, or the same share in every layer."
+    allocation: Literal["per-layer", "global"] = Field(
+        "per-layer", description="Remove the same share in every layer, or the lowest scores of the whole model."
     )
     round_to: int = Field(1, ge=1, description="Layers that lose neurons keep a multiple of this.")
     sequence_length: int = Field(128, ge=2, description="Tokens for which flops_saved counts.")

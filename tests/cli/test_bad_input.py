@@ -318,7 +318,8 @@ def test_structured_and_unstructured_at_once(shell, bert_tuned, tmp_path):
 
 
 def test_delta_cannot_rank_weights_of_different_matrices(shell, bert_tuned, tmp_path):
-    result = shell("prune", bert_tuned, "--output", tmp_path / "out", "--weights", 0.5, "--criterion", "delta")
+    options = ("--weights", 0.5, "--criterion", "delta", "--allocation", "global")
+    result = shell("prune", bert_tuned, "--output", tmp_path / "out", *options)
     refused(result, "use allocation per-layer or another criterion")
 
 

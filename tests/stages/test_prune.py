@@ -32,7 +32,7 @@ def test_a_cut_to_the_default_is_a_quarter_of_the_flops(bert_tuned, tmp_path):
     structure, whole = checkpoint.read(folder).structure, checkpoint.read(bert_tuned).structure
     config = checkpoint.model_config(bert_tuned)
     costs = [flops.count(config, which.head_counts, which.neuron_counts, 128) for which in (whole, structure)]
-    assert 1 - costs[1] / costs[0] == pytest.approx(0.25, abs=0.005)
+    assert 0.25 <= 1 - costs[1] / costs[0] < 0.26
     assert checkpoint.read(folder).metrics["flops"] == {
         "dense": costs[0],
         "final": costs[1],
@@ -61,7 +61,14 @@ def test_several_steps_end_at_the_same_goal_and_never_bring_a_unit_back(bert_tun
 
     monkeypatch.setattr(selection, "units", watched)
     folder = dsee_compress.prune(
-        bert_tuned, output=tmp_path / "out", heads=0.5, neurons=0.5, steps=3, retune_epochs=1, batch_size=16
+        bert_tuned,
+        output=tmp_path / "out",
+        heads=0.5,
+        neurons=0.5,
+        allocation="global",
+        steps=3,
+        retune_epochs=1,
+        batch_size=16,
     )
     assert [sum(step.head_counts) for step in kept] == [10, 8, 6]
     assert [sum(step.neuron_counts) for step in kept] == [100, 80, 60]
