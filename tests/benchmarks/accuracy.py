@@ -160,12 +160,12 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     sets = [name for name in METRIC if (name, "dsee") in found]
     style = {"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "dsee", "font.size": 10}
     with plt.rc_context(style):
-        figure, panels = plt.subplots(1, len(sets), figsize=(3.2 * len(sets) + 1, 3.2), squeeze=False)
+        figure, panels = plt.subplots(1, len(sets), figsize=(3.2 * len(sets) + 2, 3.2), squeeze=False)
         for axes, name in zip(panels[0], sets, strict=True):
             _panel(axes, name, found, saved)
         entries = [axes.get_legend_handles_labels() for axes in panels[0]]
         handles = {label: line for lines, labels in entries for line, label in zip(lines, labels, strict=True)}
-        figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=7, frameon=False, fontsize=9)
+        figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=2 * len(sets) + 1, frameon=False, fontsize=9)
         figure.tight_layout(rect=(0, 0.09, 1, 1))
         figure.savefig(path, metadata={"Date": None})
 
