@@ -165,7 +165,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             _panel(axes, name, found, saved)
         entries = [axes.get_legend_handles_labels() for axes in panels[0]]
         handles = {label: line for lines, labels in entries for line, label in zip(lines, labels, strict=True)}
-        figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=2 * len(sets) + 1, frameon=False, fontsize=9)
+        figure.legend(
+            handles.values(), handles.keys(), loc="lower center", ncols=2 * len(sets) + 1, frameon=False, fontsize=9
+        )
         figure.tight_layout(rect=(0, 0.09, 1, 1))
         figure.savefig(path, metadata={"Date": None})
 

@@ -43,7 +43,7 @@ def test_a_cut_to_the_default_is_a_quarter_of_the_flops(bert_tuned, tmp_path):
 
 def test_rounded_neurons_are_multiples(bert_tuned, tmp_path):
     folder = dsee_compress.prune(
-        bert_tuned, output=tmp_path / "out", flops_saved=0.3, round_to=8, criterion="combined", retune_epochs=0
+        bert_tuned, output=tmp_path / "out", neurons=0.3, round_to=8, criterion="combined", retune_epochs=0
     )
     counts = checkpoint.read(folder).structure.neuron_counts
     assert all(count % 8 == 0 for count in counts) and sum(counts) < models.LAYERS * models.NEURONS
