@@ -147,7 +147,13 @@ def test_updates_of_unequal_rank_go_the_whole_way(bert, data, tmp_path):
 def test_a_model_is_retuned_under_its_mask_in_bfloat16(bert_tuned, tmp_path):
     for name, options in {"structured": {}, "unstructured": {"weights": 0.3}}.items():
         folder = dsee_compress.prune(
-            bert_tuned, output=tmp_path / name, retune_epochs=1, precision="bf16", learning_rate=1e-2, **options
+            bert_tuned,
+            output=tmp_path / name,
+            retune_epochs=4,
+            precision="bf16",
+            batch_size=16,
+            learning_rate=3e-3,
+            **options,
         )
         metrics = checkpoint.read(folder).metrics
         assert metrics["training"]["precision"] == "bf16"

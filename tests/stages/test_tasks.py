@@ -129,7 +129,9 @@ def test_optimum_and_a_pipeline_run_a_regression_unchanged(regression):
 
 def test_a_regression_ruined_by_pruning_is_caught_in_the_metrics_own_unit(regression, tmp_path):
     pruned = dsee_compress.prune(regression / "finetune", output=tmp_path / "prune", weights=0.99, retune_epochs=0)
-    with pytest.raises(GateError, match=r"the Pearson correlation of pruned is 0\.\d{4} below that of dense_finetuned"):
+    with pytest.raises(
+        GateError, match=r"the Pearson correlation of pruned is [01]\.\d{4} below that of dense_finetuned"
+    ):
         dsee_compress.validate(pruned, max_compression_drop=0.1)
     assert not (pruned / "validation.json").exists()
 
