@@ -280,8 +280,12 @@ def has_result(path: Path, key: dict[str, Any]) -> bool:
     return False
 
 
+@distributed.in_main
 def remembered(path: Path, make: Callable[[], dict[str, "Tensor"]]) -> dict[str, "Tensor"]:
-    """The tensors in `path`, or those that `make` returns, which are then written there, whole or not at all."""
+    """The tensors in `path`, or those that `make` returns, which are then written there, whole or not at all.
+
+    Of many processes, the first makes and writes them for all.
+    """
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
