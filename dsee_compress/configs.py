@@ -222,6 +222,11 @@ class PruneConfig(_TrainingConfig):
         False, description="Retune towards the answers and hidden states of the model before pruning, too."
     )
 
+    @property
+    def structured(self) -> bool:
+        """Whether heads and neurons go, and not single weights."""
+        return self.weights is None and self.semi_structured is None
+
     @model_validator(mode="before")
     @classmethod
     def _something_to_remove(cls, options: Any) -> Any:

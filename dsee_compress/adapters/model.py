@@ -81,7 +81,6 @@ def insert(model: PreTrainedModel, config: FinetuneConfig) -> None:
     )
     if config.slimming:
         insert_gains(model)
-        freeze(model)
 
 
 def insert_blank(model: PreTrainedModel, config: UpdateConfig) -> None:
@@ -101,7 +100,7 @@ def _insert(model: PreTrainedModel, config: UpdateConfig, seed: int, place: Plac
 
 
 def insert_gains(model: PreTrainedModel) -> None:
-    """Give every head and every neuron a coefficient of 1 on its output, for step I to shrink."""
+    """Give every head and every neuron a trained coefficient of 1 on its output, for step I to shrink."""
     none = torch.zeros(0, dtype=torch.int64)
     for layer in architectures.layers(model):
         units: tuple[tuple[Role, int], ...] = (("attention_output", layer.heads), ("ffn_out", layer.neurons))
@@ -112,6 +111,7 @@ def insert_gains(model: PreTrainedModel) -> None:
                 layer.replace(role, linear)
             assert isinstance(linear, DseeLinear)
             linear.gain = nn.Parameter(torch.ones(count, device=linear.weight.device))
+    freeze(model)
 
 
 def fold_gains(model: PreTrainedModel) -> None:
@@ -214,7 +214,6 @@ def load(folder: Path) -> PreTrainedModel:
     insert_blank(model, update_of(manifest))
     if manifest.config.get("slimming"):
         insert_gains(model)
-        freeze(model)
     tensors = {
         **checkpoint.load_tensors(folder / "base.safetensors"),
         **checkpoint.load_tensors(folder / "adapter.safetensors"),

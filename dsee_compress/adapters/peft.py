@@ -15,7 +15,7 @@ from .. import checkpoint
 from ..architectures import Architecture, of
 from ..configs import Role, UpdateConfig
 from ..errors import UserError
-from .model import insert_blank, matches, shapes, task_head, updates
+from .model import Shape, insert_blank, matches, shapes, task_head, updates
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -121,9 +121,7 @@ def put(lora: Lora, model: PreTrainedModel, update: UpdateConfig) -> list[str]:
     """
     insert_blank(model, update)
     architecture, head = of(model), task_head(model)
-    paths = {place: path for path, place in _places(architecture, model.config.num_hidden_layers).items()}
-    carried = shapes(update, model.config.num_hidden_layers)
-    expected = {paths[place] + factor for place in carried for factor in _FACTORS}
+    expected = {path + factor for path in _shapes_by_path(architecture, update, model) for factor in _FACTORS}
     lacking, strange = expected - lora.tensors.keys(), lora.tensors.keys() - expected - head.keys()
     if lacking:
         raise UserError(f"{lora.folder}/{WEIGHTS} is damaged: it lacks {min(lacking)!r}; save the adapter again")
@@ -144,9 +142,8 @@ def write(model: PreTrainedModel, update: UpdateConfig, base: str, folder: Path)
     """
     if any(layer.gain is not None for layer in updates(model).values()):
         raise UserError("heads and neurons have coefficients (--slimming), which LoRA cannot express")
-    architecture, layers = of(model), model.config.num_hidden_layers
-    by_place = shapes(update, layers)
-    found = {path: by_place[place] for path, place in _places(architecture, layers).items() if place in by_place}
+    architecture = of(model)
+    found = _shapes_by_path(architecture, update, model)
     sparse = next((path for path, shape in found.items() if shape.sparse), None)
     if sparse:
         raise UserError(
@@ -186,6 +183,13 @@ def _places(architecture: Architecture, layers: int) -> dict[str, tuple[int, Rol
         for index in range(layers)
         for role in roles
     }
+
+
+def _shapes_by_path(architecture: Architecture, update: UpdateConfig, model: PreTrainedModel) -> dict[str, Shape]:
+    """The updates of a model, by the path of their Linear."""
+    layers = model.config.num_hidden_layers
+    by_place = shapes(update, layers)
+    return {path: by_place[place] for path, place in _places(architecture, layers).items() if place in by_place}
 
 
 def _own_name(name: str) -> str:

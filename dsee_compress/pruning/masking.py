@@ -1,4 +1,7 @@
-"""S1 while the model is trained again: masked units and weights give zero and stay zero."""
+"""S1 as masks: masked units and weights give zero, and stay zero in training.
+
+Units are masked for the removal gate, which holds the cut model against them; single weights, while they are retuned.
+"""
 
 import torch
 from torch import Tensor, nn

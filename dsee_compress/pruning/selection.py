@@ -15,8 +15,7 @@ from .importance import CRITERIA, Criterion, Evidence
 
 def criterion_of(config: PruneConfig) -> Criterion:
     """The criterion that the config names; `auto` is the best measured for its goal."""
-    structured = config.weights is None and config.semi_structured is None
-    return CRITERIA[("taylor" if structured else "combined") if config.criterion == "auto" else config.criterion]
+    return CRITERIA[("taylor" if config.structured else "combined") if config.criterion == "auto" else config.criterion]
 
 
 def units(evidence: Evidence, kept: Structure, whole: Structure, config: PruneConfig, part: float) -> Structure:

@@ -65,9 +65,10 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
                 trained = trainer.train(model, rows, collator, config, config.retune_epochs, own, "retune", extra)
                 training.append(trained)
         with step("merge and save"):
-            masked = common.logits_of(model, gate_batches)
+            retuned = common.logits_of(model, gate_batches)
             adapters.merge(model)
-            merge = common.pass_gate(parity.MERGE, masked, model, gate_batches)
+            merged = common.logits_of(model, gate_batches)
+            merge = parity.passed(parity.MERGE, retuned, merged)
             measured = common.validation_metrics(parent.task, model, validation, collator, config.batch_size)
             save_plain(model, folder)
             common.save_tokenizer(tokenizer, folder)
@@ -92,8 +93,7 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
                 metrics=metrics,
             )
             checkpoint.write_manifest(folder, manifest)
-            saved = common.logits_of(model, gate_batches)
-            common.pass_gate(parity.RELOAD, saved, checkpoint.load(folder), gate_batches)
+            common.pass_gate(parity.RELOAD, merged, checkpoint.load(folder), gate_batches)
     checkpoint.discard_resumable(output)
     return output
 
@@ -112,13 +112,12 @@ class S1:
 
     def tighten(self, evidence: Evidence, part: float, state: Path) -> None:
         """Go on to `part` of the goal. The choice is kept in `state`, so that a run that goes on makes the same."""
-        structured = self._config.weights is None and self._config.semi_structured is None
-        choose = self._choose_units if structured else self._choose_weights
+        choose = self._choose_units if self._config.structured else self._choose_weights
         self._model.to(self._device)
         chosen = checkpoint.remembered(state / "s1.safetensors", partial(choose, evidence, part))
         self._model.to("cpu")
         adapters.fold_gains(self._model)
-        if structured:
+        if self._config.structured:
             self._remove(_structure(chosen))
         else:
             masks = [chosen[str(index)] for index in range(len(chosen))]

