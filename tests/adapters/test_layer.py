@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dsee_compress.adapters.layer import DseeLinear
 
@@ -93,17 +94,31 @@ def test_a_new_layer_changes_nothing():
     assert layer.down.abs().min() > 0, "V starts random, or U would never learn"
 
 
-def test_only_n_values_and_two_factors_are_trained_and_no_dense_matrix_is_kept_for_the_backward_pass():
-    """S2 as a masked dense matrix would be saved, or have a gradient, of the weight's size."""
+class Written(TorchDispatchMode):
+    """Notes every tensor that an operator gives back."""
+
+    def __init__(self):
+        super().__init__()
+        self.tensors = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.tensors += [result] if isinstance(result, torch.Tensor) else []
+        return result
+
+
+def test_only_n_values_and_two_factors_are_trained_and_no_matrix_of_the_weights_size_is_formed_in_a_step():
+    """S2 as a masked dense matrix costs a second full product, and a gradient of the weight's size."""
     layer = make(16, 12, 2, 5)
     layer.weight.requires_grad_(False)
     layer.bias.requires_grad_(False)
     assert sum(p.numel() for p in layer.parameters() if p.requires_grad) == 16 * 2 + 2 * 12 + 5
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        layer(torch.randn(3, 12, dtype=torch.float64)).sum().backward()
-    dense = [tensor for tensor in kept if tensor.numel() == 16 * 12]
-    assert [tensor.data_ptr() for tensor in dense] == [layer.weight.data_ptr()]
+    x = torch.randn(3, 12, dtype=torch.float64, requires_grad=True)
+    with Written() as written:
+        layer(x).sum().backward()
+    large = [tensor for tensor in written.tensors if tensor.numel() == 16 * 12]
+    assert all(tensor.data_ptr() == layer.weight.data_ptr() for tensor in large)
+    assert any(tensor.numel() == 16 * 3 for tensor in written.tensors), "nothing was noted"
 
 
 def test_a_weight_that_is_not_finite_is_not_merged():

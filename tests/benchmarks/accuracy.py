@@ -39,6 +39,7 @@ CRITERIA = ("taylor", "delta", "combined", "magnitude", "slimming", "random")
 SLIMMING = 1e-4
 """The L1 penalty of step I that the slimming score needs (Chen et al., 2021)."""
 PRUNED: dict[str, dict[str, Any]] = {
+    "retuned": {"heads": 0.0, "neurons": 0.0},
     **{
         f"{criterion}-{percent}": {"flops_saved": percent / 100, "criterion": criterion}
         for criterion in CRITERIA
