@@ -1,15 +1,18 @@
 # make demo    set up .venv, then compress a real encoder and measure it (samples/quickstart.yaml)
 # make test    set up .venv, then run the whole test suite
+# make test-transformers-5   the rooms that train and prune, on transformers 5 and without ONNX
 # make setup   set up .venv alone
 # make lint    ruff and mypy
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+VENV_5 := .venv-transformers-5
+TRANSFORMERS_5 := transformers==5.23.0
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test test-transformers-5 lint clean
 
 setup: $(VENV)/.installed
 
@@ -28,10 +31,21 @@ demo: setup
 test: setup lint
 	$(BIN)/python -m pytest tests
 
+$(VENV_5)/.installed: pyproject.toml constraints.txt Makefile
+	$(PYTHON) -m venv $(VENV_5)
+	grep -vE '^(transformers|tokenizers|huggingface_hub)==' constraints.txt > $(VENV_5)/constraints.txt
+	$(VENV_5)/bin/pip install --quiet torch==2.13.0
+	$(VENV_5)/bin/pip install --quiet -c $(VENV_5)/constraints.txt $(TRANSFORMERS_5) -e . hypothesis peft pytest pytest-timeout
+	touch $@
+
+test-transformers-5: $(VENV_5)/.installed
+	$(VENV_5)/bin/python -m pytest tests/adapters tests/architectures tests/pruning tests/tasks tests/training \
+		tests/evaluation/test_flops.py tests/stages/test_any_shape.py tests/stages/test_prune.py
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(VENV_5) runs

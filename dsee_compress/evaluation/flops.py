@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification, PretrainedConfig
 
@@ -55,6 +56,15 @@ def count(config: PretrainedConfig, heads: list[int], neurons: list[int], length
         model.eval().requires_grad_(False)
         architectures.resize(model, heads, neurons)
         ids = torch.ones((1, length), dtype=torch.int64)
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as counter, _Yes():
             model(input_ids=ids, attention_mask=torch.ones_like(ids))
     return int(counter.get_total_flops())
+
+
+class _Yes(TorchDispatchMode):
+    """Answers what is asked of a tensor without storage: transformers 5 wants to know whether the mask is all ones."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return True
+        return func(*args, **(kwargs or {}))
