@@ -28,7 +28,7 @@ def random_batches(
     """Batches of random token ids with padding, one a shape (batch, sequence).
 
     inputs: names of the model's inputs among input_ids, attention_mask and token_type_ids. The first row fills
-    its length; each other row is cut at a random length of at least 1.
+    its length; each other row is cut at a random length of at least 1, every third one at its start, not at its end.
     """
     generator = np.random.default_rng(seed)
     batches = []
@@ -36,6 +36,7 @@ def random_batches(
         lengths = generator.integers(1, length + 1, size=batch)
         lengths[0] = length
         attention = (np.arange(length) < lengths[:, None]).astype(np.int64)
+        attention[2::3] = attention[2::3, ::-1]
         # Special tokens stand at the start of a vocabulary, and RoBERTa counts positions by the padding id.
         ids = generator.integers(min(1000, vocabulary // 2), vocabulary, size=(batch, length))
         arrays = {

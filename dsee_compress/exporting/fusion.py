@@ -34,6 +34,8 @@ def fuse(source: Path, target: Path, architecture: Architecture) -> None:
     for name in ("fusion_attention", "fusion_skiplayernorm"):
         logging.getLogger(name).setLevel(logging.ERROR)
     options = fusion_options.FusionOptions(architecture.fusion)
+    # The default counts the real tokens, which masks the wrong ones unless all padding stands at the end.
+    options.use_raw_attention_mask()
     # Attention alone needs the shapes; inferring them takes minutes on the many nodes of one that stays unfused.
     options.enable_shape_inference = architecture.fuses_attention
     optimized = optimizer.optimize_model(

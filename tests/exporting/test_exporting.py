@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -72,6 +73,20 @@ def test_onnx_runtime_equals_pytorch_on_shapes_and_padding_that_were_not_traced(
         for batch in batches:
             difference = abs(session.forward(batch) - forward(batch)).max()
             assert difference < 1e-4
+
+
+@pytest.mark.parametrize("place", ["left", "anywhere"])
+def test_padding_need_not_stand_at_the_end(family, place, tmp_path):
+    """The fusion's default masks by counting the real tokens, which is right only where they come first."""
+    model = resized(family, *STRUCTURES["unequal"])
+    graph.to_onnx(model, tmp_path / "plain.onnx", 18)
+    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model))
+    with Session(tmp_path / "fused.onnx", threads=1) as session:
+        batch = random_batches([(6, 15)], 200, session.inputs, pad_token=model.config.pad_token_id)[0]
+        holes = np.random.default_rng(0).random((6, 15)) < 0.6
+        batch["attention_mask"] = batch["attention_mask"][:, ::-1].copy() if place == "left" else holes.astype(np.int64)
+        difference = abs(session.forward(batch) - parity.torch_forward(model.double())(batch)).max()
+    assert difference < 1e-4
 
 
 def test_int8_keeps_the_fused_nodes_and_stays_near(family, tmp_path):
