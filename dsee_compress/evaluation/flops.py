@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification, PretrainedConfig
 
 from .. import architectures
+from ..architectures import Architecture
 from ..checkpoint import Structure
 
 
@@ -35,17 +36,31 @@ def costs(config: PretrainedConfig, heads: list[int], neurons: list[int], length
 
 
 def compare(config: PretrainedConfig, dense: Structure, final: Structure, length: int) -> dict[str, Any]:
-    """FLOPs of two structures of a model and the share that the second saves, as report.json has them."""
+    """FLOPs of two structures of a model and the share that the second saves, as report.json has them.
+
+    `exported` is the second's cost where its last layer is computed for the first token alone.
+    """
     before, after = (
         count(config, structure.head_counts, structure.neuron_counts, length) for structure in (dense, final)
     )
-    return {"dense": before, "final": after, "saved": 1 - after / before, "sequence_length": length}
+    exported = count(config, final.head_counts, final.neuron_counts, length, first_token=True)
+    return {
+        "dense": before,
+        "final": after,
+        "saved": 1 - after / before,
+        "exported": exported,
+        "exported_saved": 1 - exported / before,
+        "sequence_length": length,
+    }
 
 
-def count(config: PretrainedConfig, heads: list[int], neurons: list[int], length: int) -> int:
+def count(
+    config: PretrainedConfig, heads: list[int], neurons: list[int], length: int, *, first_token: bool = False
+) -> int:
     """FLOPs (two a multiply-add) of one sequence of `length` tokens, embeddings' look-ups excluded.
 
-    heads, neurons: how many of them each layer of the config's model keeps.
+    heads, neurons: how many of them each layer of the config's model keeps. first_token: as exported, with the last
+    layer computed for the token alone that the head reads.
     """
     with torch.device("meta"), torch.no_grad():
         # Eager attention is products that the counter sees; fused kernels differ between devices.
@@ -58,7 +73,23 @@ def count(config: PretrainedConfig, heads: list[int], neurons: list[int], length
         ids = torch.ones((1, length), dtype=torch.int64)
         with FlopCounterMode(display=False) as counter, _Yes():
             model(input_ids=ids, attention_mask=torch.ones_like(ids))
-    return int(counter.get_total_flops())
+    unread = _by_token(architectures.of(model), len(heads) - 1, counter) * (length - 1) // length if first_token else 0
+    return int(counter.get_total_flops()) - unread
+
+
+def _by_token(table: Architecture, layer: int, counter: FlopCounterMode) -> int:
+    """FLOPs of a layer that each token causes for itself alone: all but keys and values, where attention is fused."""
+    modules = {name.partition(".")[2]: sum(kinds.values()) for name, kinds in counter.get_flop_counts().items()}
+
+    def of(path: str) -> int:
+        return modules[f"{table.layers}.{layer}.{path}"]
+
+    alone = sum(of(path) for place, path in table.linears.items() if place in ("attention_output", "ffn_in", "ffn_out"))
+    if table.fuses_attention:
+        inside = [path for path in table.linears.values() if path.startswith(f"{table.attention}.")]
+        products = of(table.attention) - sum(of(path) for path in inside)
+        alone += of(table.linears["query"]) + products
+    return alone
 
 
 class _Yes(TorchDispatchMode):

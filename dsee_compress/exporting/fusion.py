@@ -8,7 +8,7 @@ from pathlib import Path
 from ..architectures import Architecture
 from ..errors import GateError
 
-_ATTENTION = {"Attention", "QAttention"}
+_ATTENTION = {"Attention", "QAttention", "MultiHeadAttention"}
 _GELU = {"Gelu", "BiasGelu", "FastGelu"}
 
 

@@ -12,7 +12,7 @@ from ..configs import ExportConfig
 from ..errors import UserError
 from ..evaluation import environment, parity, session
 from ..evaluation.inputs import random_batches
-from ..exporting import fusion, graph, quantization
+from ..exporting import first_token, fusion, graph, quantization
 from ..progress import step
 from . import common
 
@@ -54,6 +54,7 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
             fusion.fuse(plain, fp32, family)
             for leftover in folder.glob("plain.onnx*"):
                 leftover.unlink()
+            metrics["narrowed_nodes"] = first_token.narrow(fp32)
             metrics["fp32"] = vars(fusion.require_fused(fp32, family, layers))
         with step("compare with PyTorch"):
             proof = export_gate(model, fp32)

@@ -35,6 +35,17 @@ def test_count_is_that_of_the_products(family, pretrained, heads, neurons, lengt
     assert flops.count(model_config(pretrained), heads, neurons, length) == 2 * products
 
 
+@pytest.mark.parametrize("heads, neurons", [([4, 4, 4], [40, 40, 40]), ([1, 3, 2], [7, 30, 1])])
+def test_the_first_token_alone_costs_keys_values_and_one_row_of_the_rest(family, pretrained, heads, neurons):
+    length, inner = 50, heads[-1] * models.HEAD_SIZE
+    a_row = WIDTH * inner + 2 * WIDTH * neurons[-1]
+    if not family.startswith("deberta"):  # whose attention is exported as it is
+        a_row += WIDTH * inner + 2 * length * inner
+    config = model_config(pretrained)
+    whole, narrow = (flops.count(config, heads, neurons, length, first_token=first) for first in (False, True))
+    assert whole - narrow == 2 * (length - 1) * a_row
+
+
 @pytest.mark.parametrize("heads, neurons", [([4, 4, 4], [40, 40, 40]), ([3, 2, 4], [40, 12, 2])])
 def test_what_a_removal_saves_adds_up_from_single_units(family, pretrained, heads, neurons):
     config = model_config(pretrained)

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -9,7 +10,7 @@ from dsee_compress.errors import GateError
 from dsee_compress.evaluation import parity
 from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.evaluation.session import Session
-from dsee_compress.exporting import fusion, graph, quantization
+from dsee_compress.exporting import first_token, fusion, graph, quantization
 
 from ..fixtures import models
 
@@ -73,6 +74,49 @@ def test_onnx_runtime_equals_pytorch_on_shapes_and_padding_that_were_not_traced(
         for batch in batches:
             difference = abs(session.forward(batch) - forward(batch)).max()
             assert difference < 1e-4
+
+
+@pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES.keys())
+def test_the_last_layer_computes_the_first_token_alone(family, structure, tmp_path):
+    """ONNX Runtime reports how large each node's output was: one row a sequence, but for the keys and values."""
+    import onnx
+
+    model = resized(family, *structure)
+    table, path = architectures.of(model), tmp_path / "narrow.onnx"
+    graph.to_onnx(model, tmp_path / "plain.onnx", 18)
+    fusion.fuse(tmp_path / "plain.onnx", path, table)
+    assert first_token.narrow(path) == (7 if table.fuses_attention else 6)
+    fusion.require_fused(path, table, models.LAYERS)
+    opened = onnx.load(path)
+    names = [name for node in opened.graph.node for name in node.output if "layer.2" in name and "self" not in name]
+    dense = [
+        name for name in names if name.endswith(("MatMul_output_0", "LayerNormalization_output_0", "Mul_1_output_0"))
+    ]
+    assert len(dense) >= 6
+    opened.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in dense)
+    runtime = onnxruntime.InferenceSession(opened.SerializeToString())
+    with Session(path, threads=1) as session:
+        batches = random_batches([(1, 1), (5, 12), (4, 33)], 200, session.inputs, pad_token=model.config.pad_token_id)
+        for batch in batches:
+            assert abs(session.forward(batch) - parity.torch_forward(model)(batch)).max() < 1e-4
+            rows = runtime.run(dense, {name: batch[name] for name in session.inputs})
+            assert {array.shape[:2] for array in rows} == {(len(batch["input_ids"]), 1)}
+
+
+def test_a_graph_whose_head_reads_another_token_is_left_as_it_is(tmp_path):
+    import onnx
+
+    model, path = resized("bert", *STRUCTURES["unequal"]), tmp_path / "fused.onnx"
+    graph.to_onnx(model, tmp_path / "plain.onnx", 18)
+    fusion.fuse(tmp_path / "plain.onnx", path, architectures.of(model))
+    opened = onnx.load(path)
+    opened.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1), "second"))
+    head = next(node for node in opened.graph.node if node.op_type == "Gather" and "pooler" in node.output[0])
+    head.input[1] = "second"
+    onnx.save(opened, path)
+    before = path.read_bytes()
+    assert first_token.narrow(path) == 0
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("place", ["left", "anywhere"])
