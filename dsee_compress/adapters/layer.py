@@ -88,14 +88,14 @@ class DseeLinear(nn.Module):
             )
 
     def merged(self) -> nn.Linear:
-        """A plain Linear with the effective weight. Raises ValueError if that is not finite."""
+        """A plain, frozen Linear with the effective weight. Raises ValueError if that is not finite."""
         weight = self.effective_weight().detach()
         if not torch.isfinite(weight).all():
             raise ValueError("the merged weight is not finite")
         linear = nn.Linear(weight.shape[1], weight.shape[0], bias=self.bias is not None, device=weight.device)
-        linear.weight = nn.Parameter(weight)
+        linear.weight = nn.Parameter(weight, requires_grad=False)
         if self.bias is not None:
-            linear.bias = nn.Parameter(self.bias.detach().clone())
+            linear.bias = nn.Parameter(self.bias.detach().clone(), requires_grad=False)
         return linear
 
     @torch.no_grad()

@@ -228,4 +228,4 @@ def load_merged(folder: Path) -> PreTrainedModel:
         return checkpoint.load(folder)
     model = load(folder)
     merge(model)
-    return model
+    return model.requires_grad_(True)

@@ -27,11 +27,13 @@ def remove(model: PreTrainedModel, structure: Structure) -> None:
 
 
 def _cut(linear: nn.Module, kept: Tensor, axis: int) -> nn.Module:
+    """The Linear with the rows or columns in `kept` alone; what was frozen stays frozen."""
     if isinstance(linear, DseeLinear):
         return linear.select(kept, axis)
     weight, bias = linear.weight.detach().index_select(axis, kept), linear.bias
     new = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    new.weight = nn.Parameter(weight)
+    new.weight = nn.Parameter(weight, requires_grad=linear.weight.requires_grad)
     if bias is not None:
-        new.bias = nn.Parameter(bias.detach()[kept] if axis == 0 else bias.detach().clone())
+        cut = bias.detach()[kept] if axis == 0 else bias.detach().clone()
+        new.bias = nn.Parameter(cut, requires_grad=bias.requires_grad)
     return new

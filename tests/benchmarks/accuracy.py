@@ -41,6 +41,7 @@ CRITERIA = ("taylor", "delta", "combined", "magnitude", "slimming", "random")
 SLIMMING = 1e-4
 """The L1 penalty of step I that the slimming score needs (Chen et al., 2021)."""
 PRUNED: dict[str, dict[str, Any]] = {
+    # Nothing removed: what the second training alone is worth.
     "retuned": {"heads": 0.0, "neurons": 0.0},
     **{
         f"{criterion}-{percent}": {"flops_saved": percent / 100, "criterion": criterion}
@@ -182,6 +183,10 @@ def _panel(axes: Any, name: str, found: dict[tuple[str, str], dict[int, float]],
             y = [dense, *(statistics.mean(found[name, method].values()) for method in methods)]
             axes.plot(x, y, marker="o", markersize=4, color=COLOURS[criterion], label=criterion)
     axes.plot([0.0], [dense], marker="o", markersize=6, color="#0f172a", linestyle="", label="DSEE, dense")
+    if (name, "retuned") in found:
+        retuned = statistics.mean(found[name, "retuned"].values())
+        style = {"marker": "D", "markersize": 5, "color": "#64748b", "linestyle": ""}
+        axes.plot([0.0], [retuned], label="DSEE, dense, retuned too", **style)
     axes.set_title(f"{name}, {METRIC[name]}", fontsize=10, loc="left", color="#334155")
     axes.set_xlabel("FLOPs saved, %", color="#334155")
     axes.spines[["top", "right"]].set_visible(False)
@@ -204,15 +209,17 @@ def main() -> None:
         for seed in given.seeds:
             for name in given.sets:
                 for method in given.methods:
-                    if (name, seed, method) not in {(row["set"], row["seed"], row["method"]) for row in _rows()}:
+                    if (name, seed, method) not in {
+                        (row["set"], row["seed"], row["method"]) for row in measured_rows()
+                    }:
                         row = measure(name, (given.data / name).resolve(), seed, method, given.work)
                         with RESULTS.open("a") as file:
                             file.write(json.dumps(row) + "\n")
-    print(table(_rows()))
-    draw(_rows(), PICTURE)
+    print(table(measured_rows()))
+    draw(measured_rows(), PICTURE)
 
 
-def _rows() -> list[dict[str, Any]]:
+def measured_rows() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 

@@ -89,6 +89,23 @@ def test_a_cut_model_learns_what_the_masked_one_learns(family, slimming):
         same(cut[index, "ffn_in"].values.grad, large[index, "ffn_in"].values.grad[stays])
 
 
+@pytest.mark.parametrize("targets", [["query", "value"], ["ffn_in"], EVERY_ROLE], ids=["query-value", "ffn", "all"])
+@pytest.mark.parametrize("slimming", [False, True])
+def test_after_a_cut_updates_and_head_are_trained_and_nothing_else(family, targets, slimming):
+    """Were the cut Linears new trainable ones, retuning would train the whole encoder."""
+    model = randomised(family, targets)
+    if slimming:
+        adapters.insert_gains(model)
+        adapters.fold_gains(model)
+    before = {name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.numel()}
+    surgery.remove(model, Structure(heads=[[0, 2], [3], [0, 1, 2, 3]], neurons=[[1, 2, 30], [0], list(range(40))]))
+    after = {name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.numel()}
+    updates = {name for name, _ in model.named_parameters() if name.rpartition(".")[2] in ("up", "down", "values")}
+    assert after <= updates | set(adapters.task_head(model))
+    assert before <= updates | set(adapters.task_head(model))
+    assert set(adapters.task_head(model)) <= after and after & updates
+
+
 def test_query_key_value_lose_the_same_heads_and_the_output_their_columns(family):
     model = randomised(family)
     adapters.merge(model)

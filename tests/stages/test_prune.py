@@ -112,6 +112,32 @@ def test_slimming_trains_coefficients_scores_by_them_and_folds_them_away(bert, d
     torch.testing.assert_close(unpruned(**batch).logits, model(**batch).logits, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize(
+    "goal", [{"heads": 0.5, "neurons": 0.4}, {"weights": 0.5}, {"semi_structured": "2:4"}], ids=str
+)
+@pytest.mark.parametrize("slimming", [0.0, 1e-3])
+def test_retuning_moves_updates_and_head_and_keeps_every_other_weight_and_every_zero(
+    bert, data, tmp_path, goal, slimming
+):
+    train = {"learning_rate": 1e-2, "batch_size": 32}
+    tuned = dsee_compress.finetune(
+        model=str(bert), data=str(data), output=tmp_path / "tuned", epochs=1, slimming=slimming, sparse=4, **train
+    )
+    after = {}
+    for epochs in (0, 2):
+        made = dsee_compress.prune(
+            tuned, output=tmp_path / f"retuned-{epochs}", retune_epochs=epochs, criterion="magnitude", **goal, **train
+        )
+        after[epochs] = dsee_compress.load(made).state_dict()
+    for name, before in after[0].items():
+        now = after[2][name]
+        if any(part in name for part in ("query.weight", "value.weight", "pooler", "classifier")):
+            assert not torch.equal(now, before), f"{name} learned nothing"
+            assert torch.equal(now == 0, before == 0) or "bias" in name
+        else:
+            assert torch.equal(now, before), f"{name} is frozen"
+
+
 @pytest.mark.parametrize("decomposition", ["svd", "magnitude", "random"])
 def test_another_decomposition_places_other_entries(bert, data, bert_tuned, tmp_path, decomposition):
     folder = dsee_compress.finetune(
