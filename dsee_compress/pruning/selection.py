@@ -27,17 +27,17 @@ def units(evidence: Evidence, kept: Structure, whole: Structure, config: PruneCo
     scores = criterion_of(config).units(evidence)
     heads = _spread(scores.heads, kept.heads, whole.heads)
     neurons = _spread(scores.neurons, kept.neurons, whole.neurons)
-    if config.flops_saved is None:
-        return Structure(
-            heads=_keep(heads, (config.heads or 0) * part, config),
-            neurons=_keep(neurons, (config.neurons or 0) * part, config, config.round_to),
-        )
-    costs = flops.costs(evidence.model.config, whole.head_counts, whole.neuron_counts, config.sequence_length)
+    gone = _share_gone(kept.neurons, whole.neurons, config)
 
     def kept_with(head_share: float, neuron_share: float) -> Structure:
         return Structure(
-            heads=_keep(heads, head_share, config), neurons=_keep(neurons, neuron_share, config, config.round_to)
+            heads=_keep(heads, head_share, config),
+            neurons=_keep(neurons, max(neuron_share, gone), config, config.round_to),
         )
+
+    if config.flops_saved is None:
+        return kept_with((config.heads or 0) * part, (config.neurons or 0) * part)
+    costs = flops.costs(evidence.model.config, whole.head_counts, whole.neuron_counts, config.sequence_length)
 
     def saved(head_share: float, neuron_share: float) -> float:
         found = kept_with(head_share, neuron_share)
@@ -99,6 +99,14 @@ def _spread(scores: list[Tensor], kept: list[list[int]], whole: list[list[int]])
         torch.full((len(units),), -torch.inf).index_copy(0, torch.tensor(have), score.float().cpu())
         for score, have, units in zip(scores, kept, whole, strict=True)
     ]
+
+
+def _share_gone(kept: list[list[int]], whole: list[list[int]], config: PruneConfig) -> float:
+    """The share of the units whose removal left `kept`: a smaller one would bring some back."""
+    have, had = [len(layer) for layer in kept], [len(layer) for layer in whole]
+    if config.allocation == "global":
+        have, had = [sum(have)], [sum(had)]
+    return max(1 - left / before for left, before in zip(have, had, strict=True))
 
 
 def _keep(scores: list[Tensor], share: float, config: PruneConfig, round_to: int = 1) -> list[list[int]]:

@@ -42,6 +42,7 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
         return output
     device = trainer.resolve_device(config.device)
     trainer.resolve_precision(config.precision, device)
+    architectures.require_length(checkpoint.model_config(source), "sequence_length", config.sequence_length)
 
     with step("read the adapter and the data"):
         model = adapters.load(source)

@@ -114,6 +114,7 @@ def check(config: RunConfig) -> None:
     pretrained.fingerprint(location, config.finetune.model_sha256)
     model = pretrained.load_config(location)
     architectures.require_length(model, "finetune.max_length", config.finetune.max_length)
+    architectures.require_length(model, "prune.sequence_length", config.prune.sequence_length)
     architectures.require_length(model, "benchmark.sequence_length", config.benchmark.sequence_length)
     adapters.shapes(config.finetune, model.num_hidden_layers)
     trained_on = data.locate(config.finetune.data)

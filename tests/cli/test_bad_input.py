@@ -472,6 +472,7 @@ def test_no_such_recipe(shell, tmp_path):
         ("prune.head=0.5", "unknown option 'prune.head'; did you mean 'heads'?"),
         ("prune.heads=half", "prune.heads: input should be a valid number"),
         ("benchmark.sequence_length=500", "benchmark.sequence_length 500 is more than the 140 tokens"),
+        ("prune.sequence_length=500", "prune.sequence_length 500 is more than the 140 tokens"),
         ("benchmark.baseline=/nowhere", "there is no folder /nowhere"),
         ("benchmark.provider=cuda", "provider cuda was asked for"),
         ("validate.data=./nowhere", "there is no data folder ./nowhere"),

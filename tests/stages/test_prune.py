@@ -8,6 +8,7 @@ import torch
 import dsee_compress
 from dsee_compress import architectures, checkpoint
 from dsee_compress.adapters import model as adapters
+from dsee_compress.errors import UserError
 from dsee_compress.evaluation import flops
 
 from ..fixtures import models
@@ -32,11 +33,14 @@ def test_a_cut_to_the_default_is_a_quarter_of_the_flops(bert_tuned, tmp_path):
     structure, whole = checkpoint.read(folder).structure, checkpoint.read(bert_tuned).structure
     config = checkpoint.model_config(bert_tuned)
     costs = [flops.count(config, which.head_counts, which.neuron_counts, 128) for which in (whole, structure)]
+    exported = flops.count(config, structure.head_counts, structure.neuron_counts, 128, first_token=True)
     assert 0.25 <= 1 - costs[1] / costs[0] < 0.26
     assert checkpoint.read(folder).metrics["flops"] == {
         "dense": costs[0],
         "final": costs[1],
         "saved": 1 - costs[1] / costs[0],
+        "exported": exported,
+        "exported_saved": 1 - exported / costs[0],
         "sequence_length": 128,
     }
 
@@ -47,6 +51,28 @@ def test_rounded_neurons_are_multiples(bert_tuned, tmp_path):
     )
     counts = checkpoint.read(folder).structure.neuron_counts
     assert all(count % 8 == 0 for count in counts) and sum(counts) < models.LAYERS * models.NEURONS
+
+
+@pytest.mark.parametrize("scope", ["global", "per-layer"])
+@pytest.mark.parametrize("steps", [4, 5])
+def test_several_steps_reach_the_flops_though_heads_are_coarse(bert_tuned, tmp_path, scope, steps):
+    """A step that overshoots by a head gives neurons back; a later one must not want those that are gone."""
+    folder = dsee_compress.prune(
+        bert_tuned,
+        output=tmp_path / "out",
+        flops_saved=0.25,
+        allocation=scope,
+        steps=steps,
+        retune_epochs=1,
+        batch_size=64,
+    )
+    assert checkpoint.read(folder).metrics["flops"]["saved"] >= 0.25
+
+
+@pytest.mark.parametrize("goal", [{"flops_saved": 0.25}, {"weights": 0.5}], ids=str)
+def test_a_length_that_the_model_does_not_read_is_refused_at_once(bert_tuned, tmp_path, goal):
+    with pytest.raises(UserError, match="sequence_length 141 is more than the 140 tokens that the model reads"):
+        dsee_compress.prune(bert_tuned, output=tmp_path / "out", sequence_length=141, **goal)
 
 
 def test_several_steps_end_at_the_same_goal_and_never_bring_a_unit_back(bert_tuned, tmp_path, monkeypatch):
