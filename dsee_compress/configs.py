@@ -239,6 +239,14 @@ class PruneConfig(_TrainingConfig):
         given = [name for name in _GOALS if getattr(self, name) is not None]
         if len(given) > 1 and set(given) != {"heads", "neurons"}:
             raise ValueError(f"{' and '.join(given)} are different goals; choose one (heads and neurons go together)")
+        if self.distill and not self.retune_epochs:
+            raise ValueError("distill is about retuning, and retune_epochs is 0")
+        if self.round_to > 1 and not self.structured:
+            raise ValueError(f"round_to {self.round_to} is about neurons, and {given[0]} removes single weights")
+        if self.criterion == "slimming" and not self.structured:
+            raise ValueError(f"criterion slimming scores heads and neurons, and {given[0]} removes single weights")
+        if self.steps > 1 and self.semi_structured is not None:
+            raise ValueError("semi_structured is one pattern, which cannot be reached in steps")
         if self.weights is not None and self.criterion == "delta" and self.allocation == "global":
             raise ValueError(
                 "criterion delta knows nothing of weights without an update, so it cannot rank those of different "
@@ -299,6 +307,12 @@ class RunConfig(StrictConfig):
     export: ExportConfig = ExportConfig()
     validation: ValidateConfig = Field(ValidateConfig(), alias="validate")
     benchmark: BenchmarkConfig = BenchmarkConfig()
+
+    @model_validator(mode="after")
+    def _coefficients_are_trained(self) -> Self:
+        if self.prune.criterion == "slimming" and not self.finetune.slimming:
+            raise ValueError("prune.criterion slimming needs the coefficients of finetune.slimming, which is 0")
+        return self
 
 
 def nearest(name: str, known: list[str]) -> str:

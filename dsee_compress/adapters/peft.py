@@ -48,10 +48,8 @@ def read(folder: Path) -> Lora:
         raise UserError(f"{folder} is no PEFT adapter: it has no {CONFIG}")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        kind, alphas = (
-            config.get("peft_type"),
-            [config.get("lora_alpha", 8), *(config.get("alpha_pattern") or {}).values()],
-        )
+        config.setdefault("lora_alpha", 8)  # PEFT's default
+        kind, alphas = config.get("peft_type"), [config["lora_alpha"], *(config.get("alpha_pattern") or {}).values()]
     except (ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged; save the adapter again") from error
     if kind != "LORA":

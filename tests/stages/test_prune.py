@@ -184,8 +184,20 @@ def test_another_decomposition_places_other_entries(bert, data, bert_tuned, tmp_
     assert places[0] != places[1]
 
 
-def test_distillation_is_one_option(bert_tuned, tmp_path):
-    folder = dsee_compress.prune(
-        bert_tuned, output=tmp_path / "out", distill=True, retune_epochs=2, batch_size=16, learning_rate=1e-2
-    )
-    assert checkpoint.read(folder).metrics["validation"]["accuracy"] >= 0.75
+def test_distillation_is_one_option_and_draws_towards_the_model_before(bert_tuned, tmp_path):
+    before = dsee_compress.load(bert_tuned)
+    ids = torch.randint(5, 30, (64, 8), generator=torch.Generator().manual_seed(0))
+    apart = {}
+    for distill in (False, True):
+        folder = dsee_compress.prune(
+            bert_tuned,
+            output=tmp_path / str(distill),
+            distill=distill,
+            retune_epochs=4,
+            batch_size=16,
+            learning_rate=1e-2,
+        )
+        assert checkpoint.read(folder).metrics["validation"]["accuracy"] >= 0.75
+        with torch.no_grad():
+            apart[distill] = (dsee_compress.load(folder)(ids).logits - before(ids).logits).abs().mean()
+    assert apart[True] < apart[False]
