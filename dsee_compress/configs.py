@@ -191,7 +191,6 @@ class ImportPeftConfig(SourceConfig):
 class PruneConfig(_TrainingConfig):
     """Options of `prune` (DSEE steps II and III)."""
 
-    learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate of AdamW in retuning; linear decay.")
     flops_saved: Fraction | None = Field(
         None,
         description="Share of the FLOPs to save: the same share of heads and of neurons goes. 0.25 if nothing else "
