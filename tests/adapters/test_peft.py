@@ -88,9 +88,7 @@ def test_an_imported_adapter_goes_on_as_a_finetuned_one(bert, data, tmp_path):
     dsee_compress.import_peft(tmp_path / "lora", **again)
     assert (folder / "dsee.json").stat().st_mtime_ns == stamp, "the same again is up to date"
     pruned = dsee_compress.prune(folder, output=tmp_path / "prune", heads=0.25, neurons=0.2, retune_epochs=1)
-    exported = dsee_compress.export(pruned, output=tmp_path / "export", precision="fp32")
-    dsee_compress.validate(exported, max_compression_drop=0.99)
-    assert (exported / "validation.json").is_file()
+    assert sum(checkpoint.read(pruned).structure.head_counts) < models.LAYERS * models.HEADS
     lora("bert", bert, tmp_path / "lora", r=2)
     with pytest.raises(UserError, match=r"was made otherwise .*rank was 4 and is now 2"):
         dsee_compress.import_peft(tmp_path / "lora", **again)

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 import dsee_compress
 from dsee_compress import architectures, checkpoint
 
+from ..adapters.test_peft import lora
 from ..fixtures import models
 
 
@@ -177,3 +178,12 @@ def test_unstructured_zeros_survive_retune_merge_save_and_export(bert_tuned, tmp
     graph = onnx.load(written / "model.onnx").graph
     matrices = [onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if len(tensor.dims) == 2]
     assert sum(int((matrix == 0).sum()) for matrix in matrices) >= zeros
+
+
+def test_an_adapter_of_peft_goes_the_whole_way(bert, data, tmp_path):
+    lora("bert", bert, tmp_path / "lora")
+    tuned = dsee_compress.import_peft(tmp_path / "lora", model=str(bert), data=str(data), output=tmp_path / "finetune")
+    pruned = dsee_compress.prune(tuned, output=tmp_path / "prune", heads=0.25, neurons=0.2, retune_epochs=1)
+    exported = dsee_compress.export(pruned, output=tmp_path / "export", precision="fp32")
+    dsee_compress.validate(exported, max_compression_drop=0.99)
+    assert (exported / "validation.json").is_file()
