@@ -243,7 +243,7 @@ class PruneConfig(_TrainingConfig):
         if self.round_to > 1 and not self.structured:
             raise ValueError(f"round_to {self.round_to} is about neurons, and {given[0]} removes single weights")
         if self.criterion == "slimming" and not self.structured:
-            raise ValueError(f"criterion slimming scores heads and neurons, and {given[0]} removes single weights")
+            raise ValueError("criterion slimming scores heads and neurons, not single weights")
         if self.steps > 1 and self.semi_structured is not None:
             raise ValueError("semi_structured is one pattern, which cannot be reached in steps")
         if self.weights is not None and self.criterion == "delta" and self.allocation == "global":

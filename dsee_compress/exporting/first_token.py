@@ -34,18 +34,17 @@ def narrow(path: Path) -> int:
 
     model = OnnxModel(onnx.load(str(path)))
     row_wise, attention = _read_by_row(model)
-    narrowed = {node.output[0] for node in row_wise}
+    narrowed = {node.output[0] for node in (*row_wise, *attention)}
     for node in row_wise:
-        for index in range(_ROW_WISE[node.op_type]):
-            producer = node.input[index]
-            if producer not in narrowed and producer not in {node.output[0] for node in attention}:
-                node.input[index] = _first_row(model, producer)
+        for index, name in enumerate(node.input[: _ROW_WISE[node.op_type]]):
+            if name not in narrowed:
+                node.input[index] = _first_row(model, name)
     for node in attention:
         _ask_one_query(model, node)
     if narrowed:
         model.topological_sort()
         model.save_model_to_file(str(path))
-    return len(row_wise) + len(attention)
+    return len(narrowed)
 
 
 def _read_by_row(model: Any) -> tuple[list["NodeProto"], list["NodeProto"]]:

@@ -331,10 +331,7 @@ def test_delta_cannot_rank_weights_of_different_matrices(shell, bert_tuned, tmp_
         (["--semi-structured", "2:7"], "semi_structured 2:7 does not fit: rows of 32 weights do not divide"),
         (["--flops-saved", "0.99"], "flops_saved 0.99 is out of reach: at most"),
         (["--criterion", "slimming"], "criterion 'slimming' needs the coefficients of finetune --slimming"),
-        (
-            ["--criterion", "slimming", "--weights", "0.5"],
-            "slimming scores heads and neurons, and weights removes single",
-        ),
+        (["--criterion", "slimming", "--weights", "0.5"], "scores heads and neurons, not single weights"),
         (["--round-to", "8", "--weights", "0.5"], "round_to 8 is about neurons, and weights removes single weights"),
         (["--steps", "3", "--semi-structured", "2:4"], "one pattern, which cannot be reached in steps"),
         (["--distill", "--retune-epochs", "0"], "distill is about retuning, and retune_epochs is 0"),

@@ -187,3 +187,12 @@ def test_an_adapter_of_peft_goes_the_whole_way(bert, data, tmp_path):
     exported = dsee_compress.export(pruned, output=tmp_path / "export", precision="fp32")
     dsee_compress.validate(exported, max_compression_drop=0.99)
     assert (exported / "validation.json").is_file()
+
+
+def test_a_slimmed_model_goes_the_whole_way(bert, data, tmp_path):
+    tuned = dsee_compress.finetune(
+        model=str(bert), data=str(data), output=tmp_path / "tuned", slimming=1e-3, epochs=5, learning_rate=1e-2
+    )
+    pruned = dsee_compress.prune(tuned, output=tmp_path / "pruned", criterion="slimming", retune_epochs=1)
+    exported = dsee_compress.export(pruned, output=tmp_path / "export", precision="fp32")
+    assert checkpoint.read(exported).metrics["export_max_abs"] <= 1e-3
