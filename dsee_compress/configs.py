@@ -48,6 +48,11 @@ def _split_pairs(value: Any) -> Any:
     return {pattern: given for pattern, _, given in pairs}
 
 
+def _from_base_60(value: Any) -> Any:
+    """Give 2:4 back as it was written: YAML 1.1 reads it as the number 124, two sixties and four."""
+    return "{}:{}".format(*divmod(value, 60)) if isinstance(value, int) else value
+
+
 def _compile(patterns: dict[str, Any]) -> dict[str, Any]:
     for pattern in patterns:
         try:
@@ -199,7 +204,7 @@ class PruneConfig(_TrainingConfig):
     heads: Fraction | None = Field(None, description="Instead: share of the attention heads to remove.")
     neurons: Fraction | None = Field(None, description="Instead: share of the FFN neurons to remove.")
     weights: Fraction | None = Field(None, description="Unstructured instead: share of single weights set to zero.")
-    semi_structured: str | None = Field(
+    semi_structured: Annotated[str | None, BeforeValidator(_from_base_60)] = Field(
         None,
         pattern=r"^[1-9]\d*:[1-9]\d*$",
         description="Semi-structured instead: 2:4 keeps two of every four neighbours in a row, and so on.",
@@ -213,7 +218,7 @@ class PruneConfig(_TrainingConfig):
     allocation: Literal["per-layer", "global"] = Field(
         "per-layer", description="Remove the same share in every layer, or the lowest scores of the whole model."
     )
-    round_to: int = Field(1, ge=1, description="Layers that lose neurons keep a multiple of this.")
+    round_to: int = Field(1, ge=1, description="Layers that lose neurons keep the nearest multiple of this.")
     sequence_length: int = Field(128, ge=2, description="Tokens for which flops_saved counts.")
     steps: int = Field(1, ge=1, description="Steps in which to get there; each scores, removes and retunes.")
     retune_epochs: int = Field(2, ge=0, description="Passes over the training data after each step.")
@@ -308,7 +313,13 @@ class RunConfig(StrictConfig):
     benchmark: BenchmarkConfig = BenchmarkConfig()
 
     @model_validator(mode="after")
-    def _coefficients_are_trained(self) -> Self:
+    def _criterion_finds_what_it_scores(self) -> Self:
+        if (
+            self.prune.criterion == "delta"
+            and self.prune.structured
+            and not {"query", "value"} & {*self.finetune.targets}
+        ):
+            raise ValueError("prune.criterion delta scores heads by the updates of finetune.targets query and value")
         if self.prune.criterion == "slimming" and not self.finetune.slimming:
             raise ValueError("prune.criterion slimming needs the coefficients of finetune.slimming, which is 0")
         return self

@@ -66,6 +66,11 @@ def read(folder: Path) -> Lora:
     for key in sorted(config.keys() - _WITHOUT_EFFECT):
         if config[key]:
             raise UserError(f"{path} sets {key}={config[key]!r}, which a DSEE update cannot express")
+    for pattern in config.get("alpha_pattern") or {}:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise UserError(f"{path} has {pattern!r} in alpha_pattern, no regular expression: {error}") from error
     if not all(isinstance(alpha, int | float) and alpha > 0 for alpha in alphas):
         raise UserError(f"{path} has a lora_alpha that is not above 0")
     if not (folder / WEIGHTS).is_file() and (folder / "adapter_model.bin").is_file():

@@ -1,11 +1,13 @@
 """What the rest of the program needs to know about a model family, and the registry of families."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import torch
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
 from ..configs import Role
 from ..errors import UserError
@@ -142,6 +144,14 @@ def layers(model: PreTrainedModel) -> list[Layer]:
     architecture = of(model)
     head_size = model.config.hidden_size // model.config.num_attention_heads
     return [Layer(module, architecture, head_size) for module in model.get_submodule(architecture.layers)]
+
+
+def blank(config: PretrainedConfig, **options: Any) -> PreTrainedModel:
+    """A classifier of this config on tensors without storage; options as `from_config` takes them."""
+    with torch.device("meta"):
+        # Options are written into the config, which may be that of a live model.
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(copy.deepcopy(config), **options)
+    return model
 
 
 def longest_input(config: PretrainedConfig) -> int:

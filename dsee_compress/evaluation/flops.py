@@ -1,13 +1,12 @@
 """What a forward pass costs, counted by torch on tensors without storage."""
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForSequenceClassification, PretrainedConfig
+from transformers import PretrainedConfig
 
 from .. import architectures
 from ..architectures import Architecture
@@ -28,11 +27,11 @@ class Costs:
 
 
 def costs(config: PretrainedConfig, heads: list[int], neurons: list[int], length: int) -> Costs:
-    """The costs of a model with `heads[i]` heads and `neurons[i]` neurons in layer i, two of each at least."""
+    """The costs of a model with `heads[i]` heads and `neurons[i]` neurons in layer i."""
     whole = count(config, heads, neurons, length)
-    headless = count(config, [heads[0] - 1, *heads[1:]], neurons, length)
-    thinner = count(config, heads, [neurons[0] - 1, *neurons[1:]], length)
-    return Costs(whole, whole - headless, whole - thinner)
+    one_head_more = count(config, [heads[0] + 1, *heads[1:]], neurons, length)
+    one_neuron_more = count(config, heads, [neurons[0] + 1, *neurons[1:]], length)
+    return Costs(whole, one_head_more - whole, one_neuron_more - whole)
 
 
 def compare(config: PretrainedConfig, dense: Structure, final: Structure, length: int) -> dict[str, Any]:
@@ -64,9 +63,7 @@ def count(
     """
     with torch.device("meta"), torch.no_grad():
         # Eager attention is products that the counter sees; fused kernels differ between devices.
-        # It is written into the config, which may be that of a live model.
-        own = copy.deepcopy(config)
-        model = AutoModelForSequenceClassification.from_config(own, attn_implementation="eager")
+        model = architectures.blank(config, attn_implementation="eager")
         # The counter hooks what needs a gradient, and fails on views made without.
         model.eval().requires_grad_(False)
         architectures.resize(model, heads, neurons)

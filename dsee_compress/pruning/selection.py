@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from .. import architectures
 from ..checkpoint import Structure
@@ -28,6 +28,32 @@ def units(evidence: Evidence, kept: Structure, whole: Structure, config: PruneCo
     heads = _spread(scores.heads, kept.heads, whole.heads)
     neurons = _spread(scores.neurons, kept.neurons, whole.neurons)
     gone = _share_gone(kept.neurons, whole.neurons, config)
+    return _smallest_cut(evidence.model.config, heads, neurons, config, part, gone)
+
+
+def require_reachable(model: PreTrainedModel, config: PruneConfig) -> None:
+    """Raise UserError if no scores could reach the goal; `model` may be without storage.
+
+    What a goal takes from each layer, or from all, does not depend on the scores, so any will do.
+    """
+    if config.semi_structured is not None:
+        group = int(config.semi_structured.partition(":")[2])
+        for _, _, linear in architectures.named_linears(model):
+            if linear.weight.shape[1] % group:
+                raise UserError(
+                    f"semi_structured {config.semi_structured} does not fit: rows of {linear.weight.shape[1]} weights "
+                    f"do not divide into groups of {group}"
+                )
+    if config.flops_saved is not None:
+        layers = architectures.layers(model)
+        heads, neurons = [torch.ones(layer.heads) for layer in layers], [torch.ones(layer.neurons) for layer in layers]
+        _smallest_cut(model.config, heads, neurons, config, 1.0, 0.0)
+
+
+def _smallest_cut(
+    model: PretrainedConfig, heads: list[Tensor], neurons: list[Tensor], config: PruneConfig, part: float, gone: float
+) -> Structure:
+    """The largest structure that reaches `part` of the goal, the share `gone` of the neurons removed at the least."""
 
     def kept_with(head_share: float, neuron_share: float) -> Structure:
         return Structure(
@@ -37,13 +63,12 @@ def units(evidence: Evidence, kept: Structure, whole: Structure, config: PruneCo
 
     if config.flops_saved is None:
         return kept_with((config.heads or 0) * part, (config.neurons or 0) * part)
-    costs = flops.costs(evidence.model.config, whole.head_counts, whole.neuron_counts, config.sequence_length)
+    head_counts, neuron_counts = [len(layer) for layer in heads], [len(layer) for layer in neurons]
+    costs = flops.costs(model, head_counts, neuron_counts, config.sequence_length)
 
     def saved(head_share: float, neuron_share: float) -> float:
         found = kept_with(head_share, neuron_share)
-        return costs.saved(
-            sum(whole.head_counts) - sum(found.head_counts), sum(whole.neuron_counts) - sum(found.neuron_counts)
-        )
+        return costs.saved(sum(head_counts) - sum(found.head_counts), sum(neuron_counts) - sum(found.neuron_counts))
 
     target = config.flops_saved * part
     try:
@@ -59,8 +84,7 @@ def units(evidence: Evidence, kept: Structure, whole: Structure, config: PruneCo
 def weights(evidence: Evidence, gone: list[Tensor] | None, config: PruneConfig, part: float) -> list[Tensor]:
     """Masks S1, bool, in the order of `architectures.named_linears`, when `part` of the goal is reached.
 
-    gone: True where a weight was removed in an earlier step. Raises UserError if a matrix does not divide into the
-    groups of the semi-structured pattern.
+    gone: True where a weight was removed in an earlier step.
     """
     scores = [score.cpu() for score in criterion_of(config).weights(evidence)]
     if gone is not None:
@@ -69,10 +93,7 @@ def weights(evidence: Evidence, gone: list[Tensor] | None, config: PruneConfig, 
         assert config.weights is not None
         return [mask.bool() for mask in allocation.weight_masks(scores, config.weights * part, config.allocation)]
     kept, _, group = config.semi_structured.partition(":")
-    try:
-        return [allocation.semi_structured_mask(score, int(kept), int(group)).bool() for score in scores]
-    except ValueError as error:
-        raise UserError(f"semi_structured {config.semi_structured} does not fit: {error}") from error
+    return [allocation.semi_structured_mask(score, int(kept), int(group)).bool() for score in scores]
 
 
 def whole(model: PreTrainedModel) -> Structure:

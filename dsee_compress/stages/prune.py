@@ -51,6 +51,7 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
         validation = tasks.encode(parent.task, "validation", tokenizer)
         collator = tasks.collator(tokenizer)
         gate_batches = common.gate_batches(validation, collator)
+        selection.require_reachable(model, config)
         extra = losses.distillation(adapters.merged_copy(model)) if config.distill else None
 
     with checkpoint.writing(output, overwrite) as folder:

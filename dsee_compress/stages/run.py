@@ -104,6 +104,7 @@ def check(config: RunConfig) -> None:
     from .. import architectures, tasks
     from ..adapters import model as adapters
     from ..evaluation import session
+    from ..pruning import selection
     from ..tasks import data, pretrained
     from ..training import trainer
 
@@ -117,6 +118,7 @@ def check(config: RunConfig) -> None:
     architectures.require_length(model, "prune.sequence_length", config.prune.sequence_length)
     architectures.require_length(model, "benchmark.sequence_length", config.benchmark.sequence_length)
     adapters.shapes(config.finetune, model.num_hidden_layers)
+    selection.require_reachable(architectures.blank(model), config.prune)
     trained_on = data.locate(config.finetune.data)
     tasks.describe(trained_on, config.finetune)
     data.read_split(trained_on, "validation")

@@ -480,6 +480,9 @@ def test_no_such_recipe(shell, tmp_path):
             "prune.criterion slimming needs the coefficients of finetune.slimming, which is 0",
         ),
         ("prune.sequence_length=500", "prune.sequence_length 500 is more than the 140 tokens"),
+        ("finetune.targets=ffn_in", "prune.criterion delta scores heads by the updates of finetune.targets query"),
+        ("prune.flops_saved=0.99", "flops_saved 0.99 is out of reach: at most"),
+        ("prune.semi_structured=2:7", "semi_structured 2:7 does not fit: rows of 32 weights do not divide"),
         ("benchmark.baseline=/nowhere", "there is no folder /nowhere"),
         ("benchmark.provider=cuda", "provider cuda was asked for"),
         ("validate.data=./nowhere", "there is no data folder ./nowhere"),
@@ -491,8 +494,10 @@ def test_no_such_recipe(shell, tmp_path):
     ],
 )
 def test_wrong_setting(shell, tmp_path, bert, data, setting, sentence):
-    path = recipe(tmp_path, {"finetune": {"model": str(bert), "data": str(data)}})
-    refused(shell("run", path, "--output", tmp_path / "run", "--set", setting), sentence)
+    content = {"finetune": {"model": str(bert), "data": str(data)}}
+    if setting.startswith("finetune.targets"):
+        content["prune"] = {"criterion": "delta"}
+    refused(shell("run", recipe(tmp_path, content), "--output", tmp_path / "run", "--set", setting), sentence)
 
 
 def test_run_into_a_stage_folder(shell, tmp_path, bert, data, bert_tuned):

@@ -46,7 +46,9 @@ def test_the_first_token_alone_costs_keys_values_and_one_row_of_the_rest(family,
     assert whole - narrow == 2 * (length - 1) * a_row
 
 
-@pytest.mark.parametrize("heads, neurons", [([4, 4, 4], [40, 40, 40]), ([3, 2, 4], [40, 12, 2])])
+@pytest.mark.parametrize(
+    "heads, neurons", [([4, 4, 4], [40, 40, 40]), ([3, 2, 4], [40, 12, 2]), ([1, 1, 1], [1, 2, 1])]
+)
 def test_what_a_removal_saves_adds_up_from_single_units(family, pretrained, heads, neurons):
     config = model_config(pretrained)
     whole, count = flops.costs(config, heads, neurons, 64), flops.count

@@ -21,14 +21,11 @@ PRUNE = {"heads": 0.25, "neurons": 0.3, "retune_epochs": 2, "learning_rate": 0.0
 
 def launch(*command: object) -> subprocess.CompletedProcess[str]:
     """Two processes of a module (`-m NAME`) or a script."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return subprocess.run(
-        [*torchrun, *map(str, command)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    return run(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command)
+
+
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=300)
 
 
 def shell(command: str, *arguments: object, **options: object) -> list[object]:
@@ -138,6 +135,31 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(still, da
     assert again.returncode == 0, again.stderr
     assert same(output / "adapter.safetensors", two / "adapter.safetensors", 0)
     assert [path.name for path in output.parent.iterdir()] == ["finetune"]
+
+
+def test_accelerate_trains_as_torchrun_does(still, data, two, tmp_path):
+    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    options = {"output": tmp_path / "finetune", "batch_size": 16, **FINETUNE, **EVERYWHERE}
+    done = run(*accelerate, *shell("finetune", model=still["bert"], data=data, **options))
+    assert done.returncode == 0, done.stderr
+    assert checkpoint.read(tmp_path / "finetune").metrics["training"]["processes"] == 2
+    assert same(tmp_path / "finetune" / "adapter.safetensors", two / "adapter.safetensors", 1e-6)
+
+
+def test_a_whole_run_on_two_processes_is_written_once(still, data, tmp_path):
+    recipe = {
+        "finetune": {"model": str(still["bert"]), "data": str(data), "batch_size": 16, **FINETUNE},
+        "prune": {**PRUNE, "batch_size": 16, "distill": True},
+        "validate": {"max_compression_drop": 0.9, "max_drop": 0.9},
+        "benchmark": {"samples": 10, "rounds": 2, "sequence_length": 16},
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    done = launch(*shell("run", tmp_path / "recipe.yaml", output=tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("choose S1") == 1
+    assert checkpoint.read(tmp_path / "run" / "prune").metrics["training"]["processes"] == 2
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["schema"] == 1
+    assert launch(*shell("run", tmp_path / "recipe.yaml", output=tmp_path / "run")).returncode == 0
 
 
 def test_a_mistake_that_the_first_process_finds_ends_all(still, data, two):

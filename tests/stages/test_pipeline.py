@@ -161,13 +161,14 @@ def test_a_model_is_retuned_under_its_mask_in_bfloat16(bert_tuned, tmp_path):
         assert metrics["validation"]["accuracy"] >= 0.7
 
 
-@pytest.mark.parametrize("allocation", ["per-layer", "global"])
-def test_unstructured_zeros_survive_retune_merge_save_and_export(bert_tuned, tmp_path, allocation):
+@pytest.mark.parametrize(
+    "goal",
+    [{"weights": 0.5, "allocation": "per-layer"}, {"weights": 0.5, "allocation": "global"}, {"semi_structured": "2:4"}],
+)
+def test_zeros_of_single_weights_survive_retune_merge_save_and_export(bert_tuned, tmp_path, goal):
     import onnx
 
-    folder = dsee_compress.prune(
-        bert_tuned, output=tmp_path / "sparse", weights=0.5, allocation=allocation, retune_epochs=1, batch_size=16
-    )
+    folder = dsee_compress.prune(bert_tuned, output=tmp_path / "sparse", retune_epochs=1, batch_size=16, **goal)
     model = dsee_compress.load(folder)
     weights = [linear.weight for _, _, linear in architectures.named_linears(model)]
     zeros = sum(int((weight == 0).sum()) for weight in weights)

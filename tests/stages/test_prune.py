@@ -10,6 +10,7 @@ from dsee_compress import architectures, checkpoint
 from dsee_compress.adapters import model as adapters
 from dsee_compress.errors import UserError
 from dsee_compress.evaluation import flops
+from dsee_compress.pruning import masking
 
 from ..fixtures import models
 
@@ -106,10 +107,17 @@ def test_several_steps_end_at_the_same_goal_and_never_bring_a_unit_back(bert_tun
     assert manifest.metrics["removal_max_abs"] <= 1e-4
 
 
-def test_steps_of_single_weights_never_bring_one_back_and_end_at_the_goal(bert_tuned, tmp_path):
+def test_steps_of_single_weights_never_bring_one_back_and_end_at_the_goal(bert_tuned, tmp_path, monkeypatch):
+    chosen: list[list[torch.Tensor]] = []
+    mask = masking.mask_weights
+    monkeypatch.setattr(masking, "mask_weights", lambda model, masks: (chosen.append(masks), mask(model, masks))[1])
     folder = dsee_compress.prune(
-        bert_tuned, output=tmp_path / "out", weights=0.6, steps=2, criterion="taylor", retune_epochs=1, batch_size=16
+        bert_tuned, output=tmp_path / "out", weights=0.6, steps=3, criterion="taylor", retune_epochs=1, batch_size=16
     )
+    kept = [sum(mask.sum().item() for mask in masks) for masks in chosen]
+    assert len(kept) == 3 and kept == sorted(kept, reverse=True)
+    for before, after in pairwise(chosen):
+        assert not any((later & ~earlier).any() for earlier, later in zip(before, after, strict=True))
     assert checkpoint.read(folder).metrics["weight_sparsity"] == pytest.approx(0.6, abs=1e-3)
 
 
