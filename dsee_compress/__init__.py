@@ -5,7 +5,7 @@ Nothing heavy is imported before a stage is called.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -125,11 +125,14 @@ def benchmark(folder: Folder, *, overwrite: bool = False, **options: Any) -> Pat
     return stage.benchmark(Path(folder), config, overwrite)
 
 
-def report(run: Folder) -> Path:
-    """Write report.json, report.md and report.html into a run's folder; returns it."""
+def report(run: Folder, *, add: Iterable[Folder] = ()) -> Path:
+    """Write report.json, report.md and report.html into a run's folder; returns it.
+
+    `add` are latency.json files that a bundle's bench.py wrote on a device: this report and later ones show them.
+    """
     from .stages import report as stage
 
-    return stage.report(Path(run))
+    return stage.report(Path(run), [Path(path) for path in add])
 
 
 def run(

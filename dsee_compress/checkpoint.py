@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 MANIFEST = "dsee.json"
 Stage = Literal["finetune", "prune", "export"]
-_RESULTS = {"validation.json", "benchmark.json", "report.json", "report.md", "report.html"}
+_RESULTS = {"validation.json", "benchmark.json", "devices.json", "report.json", "report.md", "report.html"}
 _LIBRARIES = (
     "dsee-compress",
     "torch",

@@ -1,7 +1,10 @@
-"""The report's pictures, as inline SVG."""
+"""The report's pictures, as inline SVG: each for a wide and for a narrow screen, and in words."""
 
 import io
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import matplotlib
@@ -13,15 +16,21 @@ from matplotlib.figure import Figure
 
 from .wording import METRICS, Wording
 
-KEPT, REMOVED, INK = "#0f766e", "#e2e8f0", "#334155"
+WIDTHS = {"wide": 13.0, "narrow": 4.6}
+"""Inches of 72 units: a narrow picture fills a phone, where a unit is a pixel."""
+KEPT, REMOVED, INK, LINE = "#0f766e", "#cbd5e1", "#334155", "#94a3b8"
+_COLOURS = {KEPT: "var(--accent)", REMOVED: "var(--removed)", INK: "var(--ink)", LINE: "var(--line)"}
+"""The page's own colours, which know light and dark."""
 _STYLE = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.sans-serif": ["system-ui", "sans-serif", "DejaVu Sans"],
-    "font.size": 10,
+    "font.size": 12,
+    "axes.titlesize": 12,
     "text.color": INK,
+    "text.parse_math": False,
     "axes.labelcolor": INK,
-    "axes.edgecolor": "#cbd5e1",
+    "axes.edgecolor": LINE,
     "xtick.color": INK,
     "ytick.color": INK,
     "axes.spines.top": False,
@@ -30,91 +39,155 @@ _STYLE = {
 }
 
 
-def draw(report: dict[str, Any]) -> dict[str, str]:
-    """SVG text of `structure`, `accuracy` and `latency`."""
+@dataclass(frozen=True)
+class Picture:
+    """SVG text for two widths of the screen."""
+
+    wide: str
+    narrow: str
+
+
+def draw(report: dict[str, Any]) -> dict[str, Picture]:
+    """`structure`, `accuracy` and `latency`, and the latency of each device as `device_0`, `device_1`, …"""
     words = METRICS[report["task"]["metric"]]
-    with plt.rc_context(_STYLE):
-        return {
-            "structure": _svg(_structure(report["structure"]), "Kept heads and neurons by layer"),
-            "accuracy": _svg(_accuracy(report["accuracy"], words), f"{words.heading} with 95 % intervals"),
-            "latency": _svg(_latency(report["latency"]), "Latency of every call, by artifact"),
-        }
+    structure, accuracy = report["structure"], report["accuracy"]
+    latencies = {"latency": report["latency"]} | {
+        f"device_{index}": device["latency"] for index, device in enumerate(report["devices"])
+    }
+    return {
+        "structure": _picture("structure", _describe_structure(structure), lambda width: _structure(structure, width)),
+        "accuracy": _picture(
+            "accuracy", _describe_accuracy(accuracy, words), lambda width: _accuracy(accuracy, words, width)
+        ),
+        **{
+            name: _picture(name, _describe_latency(rows), lambda width, rows=rows: _latency(rows, width))  # type: ignore[misc]
+            for name, rows in latencies.items()
+        },
+    }
 
 
-def _structure(structure: dict[str, Any]) -> Figure:
+def _structure(structure: dict[str, Any], width: float) -> Figure:
     layers = len(structure["heads"])
+    height = 0.9 + 0.32 * layers
+    beside = width > WIDTHS["narrow"]
     figure, (heads, neurons) = plt.subplots(
-        1, 2, figsize=(9, 0.8 + 0.32 * layers), sharey=True, gridspec_kw={"width_ratios": [3, 2]}
+        *((1, 2) if beside else (2, 1)),
+        figsize=(width, height if beside else 2 * height),
+        layout="constrained",
+        width_ratios=[3, 2] if beside else None,
     )
     for layer, (kept, total) in enumerate(zip(structure["kept_heads"], structure["dense_heads"], strict=True)):
         colours = [KEPT if head in kept else REMOVED for head in range(total)]
         heads.barh([layer] * total, [0.86] * total, left=range(total), height=0.78, color=colours)
-    heads.set(title="attention heads (dark: kept)", xlabel="head", yticks=range(layers), ylim=(layers - 0.5, -0.5))
-    heads.set_yticklabels([f"layer {layer}" for layer in range(layers)])
+    heads.set(title="attention heads (strong: kept)", xlabel="head")
+    widest = max(structure["dense_heads"])
+    numbered = range(0, widest, 1 + widest // 12)
+    heads.set_xticks([number + 0.43 for number in numbered], [str(number) for number in numbered])
     neurons.barh(range(layers), structure["dense_neurons"], height=0.78, color=REMOVED)
-    bars = neurons.barh(range(layers), structure["neurons"], height=0.78, color=KEPT)
-    neurons.bar_label(bars, padding=3, fontsize=9, color=INK)
-    neurons.set(title="FFN neurons (dark: kept)", xlabel="neurons")
+    neurons.barh(range(layers), structure["neurons"], height=0.78, color=KEPT)
+    for layer, (kept, total) in enumerate(zip(structure["neurons"], structure["dense_neurons"], strict=True)):
+        neurons.annotate(f"{kept:,}", (total, layer), (5, 0), textcoords="offset points", va="center")
+    neurons.set(title="FFN neurons (strong: kept)", xlabel="neurons", xlim=(0, 1.18 * max(structure["dense_neurons"])))
+    neurons.locator_params(axis="x", nbins=4)
+    figure.get_layout_engine().set(h_pad=0.1)
     for axes in (heads, neurons):
+        axes.set(yticks=range(layers), ylim=(layers - 0.5, -0.5))
+        axes.set_yticklabels([f"layer {layer}" for layer in range(layers)])
         axes.tick_params(length=0)
         axes.spines[["left", "bottom"]].set_visible(False)
     return figure
 
 
-def _accuracy(accuracy: dict[str, Any], words: Wording) -> Figure:
+def _accuracy(accuracy: dict[str, Any], words: Wording, width: float) -> Figure:
     scale = 100 if words.share else 1
-    figure, axes = plt.subplots(figsize=(9, 0.9 + 0.42 * len(accuracy)))
+    figure, axes = plt.subplots(figsize=(width, 0.9 + 0.55 * len(accuracy)), layout="constrained")
     for row, entry in enumerate(accuracy.values()):
         low, high = entry["ci95"]
-        axes.plot([low * scale, high * scale], [row, row], color=KEPT, linewidth=3, alpha=0.35, solid_capstyle="round")
-        axes.plot(entry["value"] * scale, row, "o", color=KEPT)
-        axes.annotate(
-            words.figure(entry["value"], digits=1),
-            (entry["value"] * scale, row),
-            (0, 7),
-            textcoords="offset points",
-            ha="center",
-        )
+        axes.plot([low * scale, high * scale], [row, row], color=KEPT, linewidth=3, alpha=0.45, solid_capstyle="round")
+        axes.plot(entry["value"] * scale, row, "o", color=KEPT, markersize=8)
+        _annotate(axes, words.figure(entry["value"], digits=1), entry["value"] * scale, row)
     _name_rows(axes, list(accuracy))
     axes.set_xlabel(f"{words.title}{', %' if words.share else ''} (line: 95 % interval)")
     return figure
 
 
-def _latency(rows: list[dict[str, Any]]) -> Figure:
-    figure, axes = plt.subplots(figsize=(9, 0.9 + 0.6 * len(rows)))
-    calls = [[call for block in row["raw_ms"] for call in block] for row in rows]
-    parts = axes.violinplot(calls, positions=range(len(rows)), orientation="horizontal", showextrema=False, widths=0.8)
+def _latency(rows: list[dict[str, Any]], width: float) -> Figure:
+    figure, axes = plt.subplots(figsize=(width, 0.9 + 0.75 * len(rows)), layout="constrained")
+    calls = [_calls(row) for row in rows]
+    parts = axes.violinplot(calls, positions=range(len(rows)), orientation="horizontal", showextrema=False, widths=0.7)
     for body in parts["bodies"]:
-        body.set(facecolor=KEPT, alpha=0.3)
+        body.set(facecolor=KEPT, edgecolor="none", alpha=0.3)
     for position, (row, values) in enumerate(zip(rows, calls, strict=True)):
-        axes.plot(values, [position] * len(values), "|", color=KEPT, alpha=0.5, markersize=7)
-        axes.plot(row["p50_ms"], position, "o", color=INK)
-        axes.annotate(
-            f"{row['p50_ms']:.1f} ms",
-            (row["p50_ms"], position),
-            (0, 10),
-            textcoords="offset points",
-            ha="center",
-        )
+        axes.plot(values, [position] * len(values), "|", color=KEPT, markersize=10)
+        axes.plot(row["p50_ms"], position, "o", color=INK, markersize=8)
+        _annotate(axes, f"{row['p50_ms']:.1f} ms", row["p50_ms"], position)
     _name_rows(axes, [row["artifact"] for row in rows])
     axes.set_xlim(left=0)
-    axes.set_xlabel("milliseconds a call (tick: one call; dot: median)")
+    axes.set_xlabel("ms a call (tick: one call; dot: median)")
     return figure
 
 
+def _annotate(axes: Axes, text: str, x: float, row: int) -> None:
+    axes.annotate(text, (x, row), (0, 12), textcoords="offset points", ha="center")
+
+
+def _calls(row: dict[str, Any]) -> list[float]:
+    return [call for block in row["raw_ms"] for call in block]
+
+
 def _name_rows(axes: Axes, names: list[str]) -> None:
-    axes.set(yticks=range(len(names)), ylim=(len(names) - 0.4, -0.6))
+    axes.set(yticks=range(len(names)), ylim=(len(names) - 0.4, -0.7))
     axes.set_yticklabels([name.replace("_", " ") for name in names])
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color="#e2e8f0", linewidth=0.8)
+    axes.grid(axis="x", color=LINE, linewidth=0.8, alpha=0.5)
     axes.set_axisbelow(True)
 
 
-def _svg(figure: Figure, title: str) -> str:
+def _describe_structure(structure: dict[str, Any]) -> str:
+    kept = zip(
+        structure["heads"], structure["dense_heads"], structure["neurons"], structure["dense_neurons"], strict=True
+    )
+    layers = [
+        f"layer {layer}: {heads} of {all_heads} heads, {neurons:,} of {all_neurons:,} neurons"
+        for layer, (heads, all_heads, neurons, all_neurons) in enumerate(kept)
+    ]
+    return f"Kept of each layer. {'; '.join(layers)}."
+
+
+def _describe_accuracy(accuracy: dict[str, Any], words: Wording) -> str:
+    models = [
+        f"{name.replace('_', ' ')}: {words.figure(entry['value'], digits=1)} "
+        f"({' to '.join(words.figure(end, digits=1) for end in entry['ci95'])})"
+        for name, entry in accuracy.items()
+    ]
+    return f"{words.heading} with 95 % intervals. {'; '.join(models)}."
+
+
+def _describe_latency(rows: list[dict[str, Any]]) -> str:
+    artifacts = [
+        f"{row['artifact'].replace('_', ' ')}: median {row['p50_ms']:.1f} ms, fastest {min(_calls(row)):.1f}, "
+        f"slowest {max(_calls(row)):.1f}"
+        for row in rows
+    ]
+    return f"Latency of every call. {'; '.join(artifacts)}."
+
+
+def _picture(name: str, description: str, plot: Callable[[float], Figure]) -> Picture:
+    with plt.rc_context(_STYLE):
+        return Picture(
+            **{screen: _svg(plot(width), f"{name}-{screen}", description) for screen, width in WIDTHS.items()}
+        )
+
+
+def _svg(figure: Figure, name: str, description: str) -> str:
+    """The figure's SVG with ids of its own, so that many stand on one page, and with the page's colours."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     plt.close(figure)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", svg)
+    for colour, variable in _COLOURS.items():
+        svg = svg.replace(colour, variable)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1)

@@ -4,7 +4,16 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from .figures import Picture
 from .wording import METRICS
+
+PART_NAMES = {
+    "embeddings": "embeddings",
+    "attention": "attention",
+    "ffn": "FFN",
+    "task_head": "task head",
+    "rest": "graph and the rest",
+}
 
 
 def headline(report: dict[str, Any]) -> dict[str, Any]:
@@ -13,14 +22,17 @@ def headline(report: dict[str, Any]) -> dict[str, Any]:
     exported = [row for row in report["latency"] if not row["baseline"]]
     best = max(exported, key=lambda row: row["speedup"]["value"])
     dense = report["accuracy"]["dense_finetuned"]["value"]
-    accuracy = report["accuracy"]["onnx_" + best["artifact"].rpartition("_")[2]]["value"]
+    _, _, precision = best["artifact"].partition("_")
+    accuracy = report["accuracy"][f"onnx_{precision}"]
     return {
         "artifact": best["artifact"],
         "speedup": best["speedup"],
-        "accuracy": accuracy,
-        "accuracy_change": accuracy - dense,
+        "accuracy": accuracy["value"],
+        "accuracy_ci95": accuracy["ci95"],
+        "accuracy_change": accuracy["value"] - dense,
         "times_smaller": baseline["size_mb"] / best["size_mb"],
         "baseline": baseline["artifact"],
+        "rows": {"best": best, "baseline": baseline},
     }
 
 
@@ -29,10 +41,17 @@ def markdown(report: dict[str, Any]) -> str:
     return _environment(report).get_template("report.md.jinja").render(report=report, headline=headline(report))
 
 
-def html(report: dict[str, Any], figures: dict[str, str]) -> str:
-    """The report as one HTML file that needs no network; `figures` are inline SVG."""
+def html(report: dict[str, Any], figures: dict[str, Picture]) -> str:
+    """The report as one HTML file that needs no network."""
     template = _environment(report, autoescape=True).get_template("report.html.jinja")
     return template.render(report=report, headline=headline(report), figures=figures)
+
+
+def ours_beside(report: dict[str, Any], row: dict[str, Any]) -> float | None:
+    """Our own median, in ms, of what a device's row measured; None if we measured it in no such setting."""
+    setting = ("artifact", "batch", "sequence_length")
+    same = [ours for ours in report["latency"] if all(ours[name] == row[name] for name in setting)]
+    return same[0]["p50_ms"] if same else None
 
 
 def _environment(report: dict[str, Any], autoescape: bool = False) -> Environment:
@@ -46,17 +65,36 @@ def _environment(report: dict[str, Any], autoescape: bool = False) -> Environmen
     )
     environment.filters["percent"] = lambda value, digits=1: f"{value * 100:.{digits}f} %"
     environment.filters["figure"] = lambda value, words=words: words.figure(value, digits=1).replace("%", " %")
-    environment.filters["change"] = lambda value: f"{value * 100:+.1f}" if words.share else f"{value:+.3f}"
+    environment.filters["change"] = lambda value: _minus(f"{value * 100:+.1f}" if words.share else f"{value:+.3f}")
     environment.filters["allowed"] = lambda value: f"−{value * 100 if words.share else value:g}"
     environment.filters["times"] = lambda value: f"{value:.2f}×"
     environment.filters["count"] = lambda value: f"{value:,}"
-    environment.filters["ms"] = lambda value: f"{value:.2f}"
+    environment.filters["ms"] = lambda value: "not measured" if value is None else f"{value:.2f}"
     environment.filters["mb"] = lambda value: f"{value:.1f}"
     environment.filters["tiny"] = lambda value: f"{value:.1e}"
+    environment.filters["slowest"] = lambda row: f"{max(map(max, row['raw_ms'])):.2f}"
+    environment.filters["plainly"] = _plainly
     environment.globals |= {
         "words": words,
         "points": " points" if words.share else "",
         "metrics": METRICS,
-        "others": next(iter(report["other_metrics"].values())),
+        "other_titles": [METRICS[name].title for name in next(iter(report["other_metrics"].values()))],
+        "part_names": PART_NAMES,
+        "ours_beside": ours_beside,
     }
     return environment
+
+
+def _minus(figure: str) -> str:
+    return figure.replace("-", "−")
+
+
+def _plainly(value: Any) -> str:
+    """An option or a fact as a reader writes it: lists and maps without quotes and brackets, "none" for nothing."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={_plainly(part)}" for name, part in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(_plainly, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)

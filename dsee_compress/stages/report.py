@@ -4,20 +4,25 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .. import checkpoint, distributed
+from .. import architectures, checkpoint, distributed
 from ..checkpoint import Manifest
 from ..errors import UserError
-from ..evaluation import flops, parity
+from ..evaluation import flops, parity, shares
 from ..progress import step
-from ..reporting import figures, render
+from ..reporting import devices, figures, render
 from . import benchmark, validate
 
 SCHEMA = 1
+DEVICES = "devices.json"
+"""In the export folder, beside its other results: what was measured on devices, so that later reports show it, too."""
 
 
 @distributed.in_main
-def report(run: Path) -> Path:
-    """Write the report of `run` into it: a run's folder, or a validated and benchmarked export folder."""
+def report(run: Path, add: list[Path]) -> Path:
+    """Write the report of `run` into it: a run's folder, or a validated and benchmarked export folder.
+
+    `add` are files that a bundle's bench.py wrote on a device; this report and later ones show what is in them.
+    """
     folder = run if (run / checkpoint.MANIFEST).is_file() else run / "export"
     manifest = checkpoint.read(folder, "export")
     chain = {described.stage: (path, described) for path, described in validate.lineage(folder, manifest)}
@@ -29,19 +34,24 @@ def report(run: Path) -> Path:
         )
     validation = _result(folder, validate.RESULT, "validate")
     measured = _result(folder, benchmark.RESULT, "benchmark")
+    export = checkpoint.fingerprint(folder)
+    measured_elsewhere = devices.together(folder / DEVICES, add, export)
     with step("write the report"):
         content = compose(chain, validation, measured)
+        content |= {"export": export, "devices": measured_elsewhere}
+        markdown, html = render.markdown(content), render.html(content, figures.draw(content))
+        if add:
+            checkpoint.write_json(folder / DEVICES, {"key": {"folder": export}, "devices": measured_elsewhere})
         checkpoint.write_json(run / "report.json", content)
-        charts = figures.draw(content)
-        checkpoint.write_text(run / "report.md", render.markdown(content))
-        checkpoint.write_text(run / "report.html", render.html(content, charts))
+        checkpoint.write_text(run / "report.md", markdown)
+        checkpoint.write_text(run / "report.html", html)
     return run
 
 
 def compose(
     chain: dict[Any, tuple[Path, Manifest]], validation: dict[str, Any], measured: dict[str, Any]
 ) -> dict[str, Any]:
-    """The content of report.json (DESIGN section 9)."""
+    """The content of report.json (DESIGN section 9) but for the devices."""
     tuned = chain["finetune"][1]
     pruned_folder, pruned = chain["prune"]
     exported = chain["export"][1]
@@ -95,6 +105,7 @@ def compose(
         "other_metrics": validation["other_metrics"],
         "gates": validation["gates"],
         "latency": measured["latency"],
+        "size": _sizes(*chain["export"], measured["latency"]),
         "latency_reference": measured["reference"],
         "latency_turns": measured["turns"],
         "environment": measured["environment"],
@@ -103,6 +114,19 @@ def compose(
             for name, (_, described) in chain.items()
         ],
     }
+
+
+def _sizes(folder: Path, exported: Manifest, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each part of the model weighs in each file of the export folder; `rest` is the graph and small tensors."""
+    family = architectures.get(exported.architecture)
+    total = {row["artifact"]: row["size_mb"] for row in rows}
+    sizes = []
+    for name, path in benchmark.name_artifacts(folder, exported).items():
+        parts = shares.megabytes(path, family)
+        parts["rest"] = total[name] - sum(parts.values())
+        described = {part: {"mb": weight, "share": weight / total[name]} for part, weight in parts.items()}
+        sizes.append({"artifact": name, "size_mb": total[name], "parts": described})
+    return sizes
 
 
 def _result(folder: Path, name: str, command: str) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def plan(config: RunConfig, run: Path, overwrite: bool = False) -> list[PlannedS
             "latency, memory, size",
             lambda: benchmark.benchmark(exported, against, overwrite),
         ),
-        PlannedStage("report", run / "report.html", "Markdown and HTML", lambda: report.report(run)),
+        PlannedStage("report", run / "report.html", "Markdown and HTML", lambda: report.report(run, [])),
     ]
 
 

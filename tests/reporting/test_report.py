@@ -1,30 +1,14 @@
 """The report says what was measured, on one page, without a network."""
 
+import copy
 import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
 import dsee_compress
-
-
-@pytest.fixture(scope="module")
-def reported(tuned_folders, tmp_path_factory) -> Path:
-    tuned = tuned_folders("bert")
-    run = tmp_path_factory.mktemp("reported")
-    dense = dsee_compress.export(tuned, output=run / "dense", precision="fp32")
-    pruned = dsee_compress.prune(tuned, output=run / "prune", retune_epochs=1, heads=0.5)
-    exported = dsee_compress.export(pruned, output=run / "export")
-    dsee_compress.validate(exported, max_drop=0.9, max_compression_drop=0.9)
-    dsee_compress.benchmark(exported, baseline=str(dense), samples=20, rounds=2, sequence_length=24, threads=1)
-    return dsee_compress.report(run)
-
-
-@pytest.fixture(scope="module")
-def content(reported: Path) -> dict:
-    return json.loads((reported / "report.json").read_text())
+from dsee_compress.reporting import figures, render
 
 
 class Page(HTMLParser):
@@ -92,11 +76,71 @@ def test_page_shows_the_headline_of_the_json_and_fetches_nothing(reported, conte
 
 def test_page_draws_every_head_and_names_every_artifact(reported, content):
     text = (reported / "report.html").read_text()
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 6, "three pictures, each for a wide and for a narrow screen"
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
     for row in content["latency"]:
         assert row["artifact"].replace("_", " ") in text
-    kept, removed = text.count("#0f766e"), text.count("#e2e8f0")
-    assert kept >= sum(content["structure"]["heads"]) and removed >= 6
+    kept, removed = text.count("fill: var(--accent)"), text.count("fill: var(--removed)")
+    assert kept >= 2 * sum(content["structure"]["heads"]) and removed >= 2 * 6
+
+
+def test_pictures_are_told_in_words(reported, content):
+    labels = re.findall(r'<svg role="img" aria-label="([^"]+)"', (reported / "report.html").read_text())
+    structure = content["structure"]
+    assert f"layer 0: {structure['heads'][0]} of {structure['dense_heads'][0]} heads" in labels[0]
+    for row in content["latency"]:
+        calls = [call for block in row["raw_ms"] for call in block]
+        words = f"{row['artifact'].replace('_', ' ')}: median {row['p50_ms']:.1f} ms, fastest {min(calls):.1f}"
+        assert f"{words}, slowest {max(calls):.1f}" in labels[-1]
+
+
+def test_sizes_of_the_parts_are_those_of_the_weights(reported, content):
+    """All weights of the pruned model are found in its fp32 file, each in its part."""
+    model = dsee_compress.load(reported / "prune")
+    megabytes = {
+        "embeddings": sum(weight.numel() for weight in model.bert.embeddings.parameters()) * 4e-6,
+        "task_head": sum(
+            weight.numel() for head in (model.bert.pooler, model.classifier) for weight in head.parameters()
+        )
+        * 4e-6,
+        "ffn": sum(
+            weight.numel()
+            for layer in model.bert.encoder.layer
+            for linear in (layer.intermediate.dense, layer.output.dense)
+            for weight in linear.parameters()
+        )
+        * 4e-6,
+        "attention": sum(
+            weight.numel()
+            for layer in model.bert.encoder.layer
+            for linear in (layer.attention.self, layer.attention.output.dense)
+            for weight in linear.parameters()
+        )
+        * 4e-6,
+    }
+    fp32, int8 = content["size"]
+    assert [fp32["artifact"], int8["artifact"]] == ["pruned_fp32", "pruned_int8"]
+    assert {part: fp32["parts"][part]["mb"] for part in megabytes} == pytest.approx(megabytes)
+    for file in (fp32, int8):
+        assert sum(part["share"] for part in file["parts"].values()) == pytest.approx(1)
+        assert all(part["mb"] > 0 for part in file["parts"].values())
+    assert int8["parts"]["embeddings"]["mb"] < 0.3 * fp32["parts"]["embeddings"]["mb"]
+
+
+def test_a_precision_of_any_name_can_be_the_fastest(content):
+    """Nothing here knows the names of precisions: pruned_int8_static is the kind and the precision int8_static."""
+    renamed = copy.deepcopy(content)
+    fastest = max(renamed["latency"], key=lambda row: row["speedup"]["value"] if not row["baseline"] else 0)
+    other = next(row for row in renamed["latency"] if row is not fastest and not row["baseline"])
+    for row, name in ((fastest, "int8_static"), (other, "int4")):
+        precision = row["artifact"].removeprefix("pruned_")
+        for results in (renamed["accuracy"], renamed["other_metrics"]):
+            results[f"onnx_{name}"] = results.pop(f"onnx_{precision}")
+        row["artifact"] = f"pruned_{name}"
+    page = Page(render.html(renamed, figures.draw(renamed)))
+    assert page.by_id["accuracy"] == f"{100 * renamed['accuracy']['onnx_int8_static']['value']:.1f} %"
+    assert "| pruned_int4 |" in render.markdown(renamed)
 
 
 def test_markdown_says_the_same(reported, content):

@@ -1,0 +1,67 @@
+"""What the parts of a model weigh in an ONNX file."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from math import ceil, prod
+from pathlib import Path
+from typing import Any
+
+from ..architectures.structure import Architecture
+
+PARTS = ("embeddings", "attention", "ffn", "task_head")
+_FFN = ("ffn_in", "ffn_out")
+_CARRIES_WEIGHTS_ON = {"Cast", "DequantizeLinear", "Transpose"}
+
+
+def megabytes(path: Path, family: Architecture) -> dict[str, float]:
+    """MB (10⁶ bytes) of the weights of each of PARTS, with their scales, whatever their precision.
+
+    A weight belongs where its own name or that of a node that reads it says: exporters keep the module's path in
+    one of the two, and the fusion names a layer's query, key and value `Attention_…`.
+    """
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    readers = defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            readers[name].append(node)
+    total = dict.fromkeys(PARTS, 0.0)
+    for tensor in graph.initializer:
+        parts = (_part(name, family) for name in _names(tensor.name, readers))
+        if part := next(filter(None, parts), None):
+            total[part] += _bytes(tensor) / 1e6
+    return total
+
+
+def _names(tensor: str, readers: dict[str, list[Any]]) -> Iterator[str]:
+    """The tensor's name, those of the nodes that read it, and of those that read what only carries it on."""
+    yield tensor
+    for node in readers[tensor]:
+        yield node.name
+        if node.op_type in _CARRIES_WEIGHTS_ON:
+            for output in node.output:
+                yield from _names(output, readers)
+
+
+def _part(name: str, family: Architecture) -> str | None:
+    path = name.strip("/").replace("/", ".")
+    if path.startswith(tuple(f"{head}." for head in family.task_head)):
+        return "task_head"
+    if path.startswith("Attention_"):
+        return "attention"
+    layer = re.match(rf"{re.escape(family.layers)}\.\d+\.", path)
+    if layer is None:
+        return "embeddings" if "embeddings" in path else None
+    inside = path[layer.end() :]
+    place = next((place for place, linear in family.linears.items() if inside.startswith(f"{linear}.")), None)
+    return place and ("ffn" if place in _FFN else "attention")
+
+
+def _bytes(tensor: Any) -> int:
+    import onnx
+
+    four_bits = {onnx.TensorProto.INT4, onnx.TensorProto.UINT4}
+    size = 0.5 if tensor.data_type in four_bits else onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return ceil(prod(tensor.dims) * size)
