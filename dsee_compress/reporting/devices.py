@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -34,7 +34,7 @@ class Row(_Known):
     peak_rss_mb: float
     size_mb: float
     cold_start_ms: float
-    raw_ms: list[list[float]] = Field(min_length=1)
+    raw_ms: list[Annotated[list[float], Field(min_length=1)]] = Field(min_length=1)
     """Milliseconds of every call, (rounds, samples a round)."""
 
 

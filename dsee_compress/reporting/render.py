@@ -73,6 +73,7 @@ def _environment(report: dict[str, Any], autoescape: bool = False) -> Environmen
     environment.filters["mb"] = lambda value: f"{value:.1f}"
     environment.filters["tiny"] = lambda value: f"{value:.1e}"
     environment.filters["slowest"] = lambda row: f"{max(map(max, row['raw_ms'])):.2f}"
+    environment.filters["cell"] = lambda text: text.replace("|", "\\|")
     environment.filters["plainly"] = _plainly
     environment.globals |= {
         "words": words,
