@@ -48,7 +48,7 @@ class Picture:
 
 
 def draw(report: dict[str, Any]) -> dict[str, Picture]:
-    """`structure`, `accuracy` and `latency`, and the latency of each device as `device_0`, `device_1`, …"""
+    """`structure`, `metric` and `latency`, and the latency of each device as `device_0`, `device_1`, …"""
     words = METRICS[report["task"]["metric"]]
     structure, accuracy = report["structure"], report["accuracy"]
     latencies = {"latency": report["latency"]} | {
@@ -56,8 +56,8 @@ def draw(report: dict[str, Any]) -> dict[str, Picture]:
     }
     return {
         "structure": _picture("structure", _describe_structure(structure), lambda width: _structure(structure, width)),
-        "accuracy": _picture(
-            "accuracy", _describe_accuracy(accuracy, words), lambda width: _accuracy(accuracy, words, width)
+        "metric": _picture(
+            "metric", _describe_accuracy(accuracy, words), lambda width: _accuracy(accuracy, words, width)
         ),
         **{
             name: _picture(name, _describe_latency(rows), lambda width, rows=rows: _latency(rows, width))  # type: ignore[misc]
