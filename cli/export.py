@@ -20,14 +20,18 @@ def export(
     overwrite: Overwrite = False,
     **options: Any,
 ) -> None:
-    """Write fused ONNX models, proven equal to the PyTorch model, with tokenizer and labels."""
+    """Write ONNX models, proven equal to the PyTorch model, with tokenizer and labels."""
     written = dsee_compress.export(folder, output=output, overwrite=overwrite, **options)
-    metrics = checkpoint.read(written).metrics
-    artifacts = [path for path in sorted(written.iterdir()) if path.suffix == ".onnx"]
+    manifest = checkpoint.read(written)
+    metrics = manifest.metrics
+    artifacts = [path for path in sorted(written.iterdir()) if path.suffix in (".onnx", ".ort")]
+    static = metrics.get("int8_static", {})
     facts(
         "exported",
         {
             **{path.name: f"{path.stat().st_size / 1e6:.1f} MB" for path in artifacts},
+            "target, graph": f"{manifest.config['target']}, {manifest.config['graph']}, opset {manifest.config['opset']}",
+            **({"fp32 within int8_static": ", ".join(static["fp32_nodes"]) or "nothing"} if static else {}),
             "attention, GELU nodes": f"{metrics['fp32']['attention'] or 'unfused'}, {metrics['fp32']['gelu']}",
             "PyTorch against ONNX Runtime": f"{metrics['export_max_abs']:.1e}",
         },

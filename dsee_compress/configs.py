@@ -13,13 +13,16 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from .errors import UserError
 
 Role = Literal["query", "key", "value", "attention_output", "ffn_in", "ffn_out"]
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "fp16", "int8", "int8_static", "int4"]
+Graph = Literal["fused", "portable"]
 Decomposition = Literal["grebsmo", "magnitude", "random", "svd"]
 Criterion = Literal["auto", "delta", "combined", "magnitude", "slimming", "taylor", "random"]
 _GOALS = ("flops_saved", "heads", "neurons", "weights", "semi_structured")
 TaskName = Literal["classification", "regression"]
 MetricName = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
 
+OPSETS: dict[Graph, range] = {"fused": range(17, 21), "portable": range(23, 25)}
+"""Operator sets of each graph style; the fusion knows none after 20, and `Attention` came with 23."""
 METRICS_OF: dict[TaskName, tuple[MetricName, ...]] = {
     "classification": ("accuracy", "f1", "matthews"),
     "regression": ("pearson", "spearman"),
@@ -65,6 +68,7 @@ def _compile(patterns: dict[str, Any]) -> dict[str, Any]:
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Names = Annotated[list[str], BeforeValidator(_split_commas)]
+Precisions = Annotated[list[Precision], BeforeValidator(_split_commas)]
 _Patterns = (BeforeValidator(_split_pairs), AfterValidator(_compile))
 Counts = Annotated[dict[str, Annotated[int, Field(ge=0)]], *_Patterns]
 Scales = Annotated[dict[str, Annotated[float, Field(gt=0)]], *_Patterns]
@@ -266,10 +270,40 @@ class PruneConfig(_TrainingConfig):
 class ExportConfig(StrictConfig):
     """Options of `export`."""
 
-    precision: Annotated[list[Precision], BeforeValidator(_split_commas)] = Field(
-        ["fp32", "int8"], min_length=1, description="Artifacts to write: fp32, int8 (dynamic, per channel)."
+    target: str = Field(
+        "auto",
+        description="What the model is for: x86-avx2, x86-vnni, arm64, cuda, mobile, or a YAML file of your own; "
+        "auto is this machine's CPU.",
     )
-    opset: int = Field(18, ge=17, le=20, description="ONNX operator set.")
+    precision: Precisions | None = Field(
+        None,
+        min_length=1,
+        description="Artifacts to write: fp32, fp16, int8 (dynamic), int8_static (calibrated on training examples), "
+        "int4 (weights alone); the target's if not given.",
+    )
+    graph: Graph | None = Field(
+        None,
+        description="Operators: fused (ONNX Runtime's own, fastest on the CPU) or portable (ONNX's alone); "
+        "the target's if not given.",
+    )
+    opset: int | None = Field(
+        None,
+        ge=17,
+        le=24,
+        description="ONNX operator set: 17 to 20 for fused (18 if not given), 23 or 24 for portable.",
+    )
+    block_size: int = Field(32, ge=16, le=256, description="Weights of int4 that share a scale, a power of two.")
+
+    @model_validator(mode="after")
+    def _opset_of_the_graph(self) -> Self:
+        if self.opset is not None and self.graph is not None and self.opset not in OPSETS[self.graph]:
+            known = OPSETS[self.graph]
+            raise ValueError(
+                f"opset {self.opset} is not among {known[0]} to {known[-1]}, those of a {self.graph} graph"
+            )
+        if self.block_size & (self.block_size - 1):
+            raise ValueError(f"block_size {self.block_size} is no power of two")
+        return self
 
 
 class ValidateConfig(StrictConfig):

@@ -27,13 +27,9 @@ def physical_cores() -> int:
     return min(cores, allowed)
 
 
-def has_vnni() -> bool:
-    """Whether the CPU multiplies and sums int8 without the 16-bit saturation of older x86."""
-    flags = set(_cpu().get("flags", []))
-    return bool(flags & {"avx512_vnni", "avx512vnni", "avx_vnni", "asimddp"}) or platform.machine() in {
-        "arm64",
-        "aarch64",
-    }
+def cpu_flags() -> set[str]:
+    """The CPU's flags, as Linux names them."""
+    return {flag.replace("avx512vnni", "avx512_vnni") for flag in _cpu().get("flags", [])}
 
 
 def describe() -> dict[str, Any]:
@@ -41,7 +37,7 @@ def describe() -> dict[str, Any]:
     import psutil
 
     cpu = _cpu()
-    flags = {flag.replace("avx512vnni", "avx512_vnni") for flag in cpu.get("flags", [])}
+    flags = cpu_flags()
     return {
         "cpu": cpu.get("brand_raw", platform.processor()),
         "cpu_flags": [flag for flag in _FLAGS if flag in flags],

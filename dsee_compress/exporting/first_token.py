@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .attention import separate
+
 if TYPE_CHECKING:
     from onnx import NodeProto
 
@@ -40,7 +42,7 @@ def narrow(path: Path) -> int:
             if name not in narrowed:
                 node.input[index] = _first_row(model, name)
     for node in attention:
-        _ask_one_query(model, node)
+        separate(model, node, query_source=_first_row(model, node.input[0]))
     if narrowed:
         model.topological_sort()
         model.save_model_to_file(str(path))
@@ -86,31 +88,3 @@ def _first_row(model: Any, name: str) -> str:
             model.add_initializer(onnx.numpy_helper.from_array(np.array([0], np.int64), zero))
         model.add_node(onnx.helper.make_node("Gather", [name, zero], [row], name=row, axis=1))
     return row
-
-
-def _ask_one_query(model: Any, node: "NodeProto") -> None:
-    """Put attention of the first token to all in the place of attention of all to all."""
-    import onnx
-
-    x, weight, bias, mask = node.input[:4]
-    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-    projected = []
-    parts = np.split(onnx.numpy_helper.to_array(model.get_initializer(weight)), 3, axis=1)
-    for role, part in zip(("query", "key", "value"), parts, strict=True):
-        name = f"{node.name}_{role}"
-        model.add_initializer(onnx.numpy_helper.from_array(np.ascontiguousarray(part), f"{name}_weight"))
-        source = _first_row(model, x) if role == "query" else x
-        model.add_node(onnx.helper.make_node("MatMul", [source, f"{name}_weight"], [name], name=name))
-        projected.append(name)
-    one = onnx.helper.make_node(
-        "MultiHeadAttention",
-        [*projected, bias, mask],
-        list(node.output),
-        name=f"{node.name}_first_row",
-        domain="com.microsoft",
-        num_heads=attributes["num_heads"],
-        mask_filter_value=attributes["mask_filter_value"],
-    )
-    model.add_node(one)
-    model.remove_node(node)
-    model.remove_initializer(model.get_initializer(weight))

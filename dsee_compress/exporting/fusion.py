@@ -5,7 +5,11 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformers import PreTrainedModel
+
+from .. import architectures
 from ..architectures import Architecture
+from ..configs import Graph
 from ..errors import GateError
 
 _ATTENTION = {"Attention", "QAttention", "MultiHeadAttention"}
@@ -62,14 +66,22 @@ def count_nodes(path: Path) -> NodeCount:
     )
 
 
-def require_fused(path: Path, architecture: Architecture, layers: int) -> NodeCount:
+def attention_is_one_node(model: PreTrainedModel, graph: Graph) -> bool:
+    """Whether a layer's attention becomes one node: fused, where the optimizer knows the family's; portable, where
+    the model calls torch's own."""
+    if graph == "fused":
+        return architectures.of(model).fuses_attention
+    return bool(model.config._attn_implementation == "sdpa")
+
+
+def require_fused(path: Path, layers: int, *, attention_is_one_node: bool) -> NodeCount:
     """Count, and raise GateError unless every layer is one attention node and one GELU node.
 
-    Where the family's attention is known to stay unfused, its Softmax is what stands in a layer instead. A task head
-    may have a GELU of its own, fused like the others.
+    Where attention is known to stay unfused, its Softmax is what stands in a layer instead. A task head may have a
+    GELU of its own, fused like the others.
     """
     found = count_nodes(path)
-    attention = layers if architecture.fuses_attention else 0
+    attention = layers if attention_is_one_node else 0
     if found.attention != attention or found.gelu < layers or found.unfused != layers - attention:
         raise GateError(
             f"gate 'fusion' failed: {path.name} has {found.attention} attention and {found.gelu} GELU nodes "

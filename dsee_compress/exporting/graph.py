@@ -1,14 +1,19 @@
 """A PyTorch model as an ONNX graph with dynamic batch and sequence length."""
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from ..errors import UserError
 
 SEEN_SHAPE = (2, 16)
-"""Batch and sequence length of the inputs that the exporter traces."""
+"""Batch and sequence length of the inputs that the exporters trace."""
 
 
 def to_onnx(model: PreTrainedModel, path: Path, opset: int) -> None:
@@ -16,21 +21,67 @@ def to_onnx(model: PreTrainedModel, path: Path, opset: int) -> None:
 
     Inputs and outputs are named as Optimum names them. Raises UserError if the export libraries are missing.
     """
-    try:
-        from optimum.exporters.onnx import export
-        from optimum.exporters.tasks import TasksManager
-    except ImportError as error:
-        raise UserError(f"exporting needs optimum-onnx ({error}); pip install 'dsee-compress[cpu]'") from error
+    names = _names(model)
+    from optimum.exporters.onnx import export
+
     batch, length = SEEN_SHAPE
-    constructor = TasksManager.get_exporter_config_constructor(
-        "onnx", model=model, task="text-classification", library_name="transformers"
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         export(
             model,
-            constructor(model.config),
+            names,
             path,
             opset=opset,
             input_shapes={"batch_size": batch, "sequence_length": length},
         )
+
+
+def to_portable(model: PreTrainedModel, path: Path, opset: int) -> None:
+    """Write `model` to `path` through torch.export, in standard operators alone, `Attention` and `Gelu` among them.
+
+    opset: 23 or later, the first with `Attention`. Names and errors as `to_onnx`.
+    """
+    names = list(_names(model).inputs)
+    batch, length = torch.export.Dim("batch_size"), torch.export.Dim("sequence_length")
+    # One tensor an input: the exporter takes two inputs that are one tensor for one input.
+    example = {name: torch.ones(SEEN_SHAPE, dtype=torch.int64) for name in names}
+    with _quiet():
+        program = torch.onnx.export(
+            model,
+            kwargs=example,
+            dynamo=True,
+            opset_version=opset,
+            input_names=names,
+            output_names=["logits"],
+            dynamic_shapes={name: {0: batch, 1: length} for name in names},
+            verbose=False,
+        )
+        assert program is not None
+        program.save(str(path), external_data=False)
+
+
+def _names(model: PreTrainedModel) -> Any:
+    """Optimum's description of the model's inputs and outputs."""
+    try:
+        import optimum.exporters.onnx.model_configs  # noqa: F401  (registers the descriptions)
+        from optimum.exporters.tasks import TasksManager
+
+        constructor = TasksManager.get_exporter_config_constructor(
+            "onnx", model=model, task="text-classification", library_name="transformers"
+        )
+    except ImportError as error:
+        raise UserError(f"exporting needs optimum-onnx ({error}); pip install 'dsee-compress[cpu]'") from error
+    return constructor(model.config)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' warnings, which are about their own insides."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,32 +1,133 @@
-"""Lower precision from a fused fp32 graph."""
+"""Lower precisions of a fused or portable fp32 graph: one function a precision, and the table of them."""
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from ..configs import Precision
+from ..evaluation.inputs import Batch
+from . import attention, static
 
 
-def dynamic_int8(source: Path, target: Path, *, reduce_range: bool) -> None:
-    """Write `source` with int8 weights, per channel, and activations quantised as they come, to `target`.
+@dataclass(frozen=True)
+class Rules:
+    """What a target's arithmetic asks for."""
 
-    reduce_range: 7-bit weights, for CPUs without VNNI, whose 16-bit sums of U8S8 products saturate.
+    reduce_range: bool
+    """7-bit weights, for CPUs without VNNI, whose 16-bit sums of U8S8 products saturate."""
+    signed_activations: bool
+    """Static int8 with signed activations, which ARM multiplies faster."""
+    block_size: int
+    """Weights of int4 that share a scale."""
+
+
+Samples = Callable[[], list[Batch]]
+"""Padded batches of training examples, for precisions that have to see some."""
+
+
+def fp16(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str, Any]:
+    """Write `source` with weights and arithmetic in fp16 to `target`; the logits stay fp32."""
+    import onnx
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    model = OnnxModel(onnx.load(str(source)))
+    # What contrib operators give has no inferred shape, and the conversion needs none.
+    model.convert_float_to_float16(use_symbolic_shape_infer=False, keep_io_types=True)
+    model.save_model_to_file(str(target))
+    return {}
+
+
+def int8(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str, Any]:
+    """Write `source` with int8 weights, per channel, and activations quantised as they come, to `target`."""
+    dynamic_int8(source, target, reduce_range=rules.reduce_range)
+    return {"reduce_range": rules.reduce_range}
+
+
+def int8_static(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str, Any]:
+    """Write `source` with int8 weights and ranges of activations that are fixed on training examples to `target`.
+
+    Products that hurt most stay in fp32: see `static.calibrated`.
     """
+    with _in_parts(source, target, rules) as parts:
+        options = {"reduce_range": rules.reduce_range, "signed": rules.signed_activations}
+        return static.calibrated(parts, target, samples(), **options) | {"reduce_range": rules.reduce_range}
+
+
+def int4(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str, Any]:
+    """Write `source` with int4 weights, a scale and a zero point a block, to `target`; embeddings in int8."""
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    with _in_parts(source, target, rules) as parts, _quiet():
+        # Accuracy level 4 multiplies in int8, which is what a CPU is fast at.
+        quantizer = MatMulNBitsQuantizer(onnx.load(str(parts)), block_size=rules.block_size, accuracy_level=4)
+        quantizer.process()
+        quantizer.model.save_model_to_file(str(target))
+    return {"block_size": rules.block_size}
+
+
+LOWER: dict[Precision, Callable[[Path, Path, Rules, Samples], dict[str, Any]]] = {
+    "fp16": fp16,
+    "int8": int8,
+    "int8_static": int8_static,
+    "int4": int4,
+}
+"""How each precision below fp32 is made from it; what a function returns is noted in the export's metrics."""
+
+
+@contextmanager
+def _in_parts(source: Path, target: Path, rules: Rules) -> Iterator[Path]:
+    """A file beside `target` with attention's products apart and the embeddings in int8; gone afterwards."""
+    import onnx
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    parts = target.with_suffix(".parts.onnx")
+    model = OnnxModel(onnx.load(str(source)))
+    attention.separate_all(model)
+    model.save_model_to_file(str(parts))
+    embeddings = ["EmbedLayerNormalization", "Gather"]
+    dynamic_int8(parts, parts, reduce_range=rules.reduce_range, operators=embeddings)
+    try:
+        yield parts
+    finally:
+        parts.unlink()
+
+
+def dynamic_int8(source: Path, target: Path, *, reduce_range: bool, operators: list[str] | None = None) -> None:
+    """Write `source` with the weights of `operators`, all that can be if not given, in int8 to `target`."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    # Its advice to pre-process is for unfused graphs.
-    logging.getLogger().addFilter(_no_preprocessing_advice)
-    try:
+    # The quantiser knows operators by name alone, and takes ONNX's Attention for ONNX Runtime's, which holds weights.
+    standard = [
+        node.name for node in onnx.load(str(source)).graph.node if node.op_type == "Attention" and not node.domain
+    ]
+    with _quiet():
         quantize_dynamic(
             source,
             target,
+            op_types_to_quantize=operators,
+            nodes_to_exclude=standard,
             per_channel=True,
             reduce_range=reduce_range,
             weight_type=QuantType.QInt8,
             # Contrib operators have no shape inference, so the type of their outputs has to be told.
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
         )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the quantisers' advice, which is about unfused graphs, and their progress, node by node."""
+    loggers = [logging.getLogger(), logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
     finally:
-        logging.getLogger().removeFilter(_no_preprocessing_advice)
-
-
-def _no_preprocessing_advice(record: logging.LogRecord) -> bool:
-    return "pre-processing" not in record.getMessage()
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

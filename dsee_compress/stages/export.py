@@ -1,31 +1,44 @@
-"""pruned (or adapter) folder → ONNX folder."""
+"""adapter or pruned folder → ONNX folder: fused or portable, in the precisions of a target."""
 
+import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import architectures, checkpoint, distributed, tasks
+from .. import architectures, checkpoint, distributed, targets, tasks
 from ..adapters import model as adapters
 from ..checkpoint import Manifest
-from ..configs import ExportConfig
+from ..configs import OPSETS, ExportConfig, Precision
 from ..errors import UserError
-from ..evaluation import environment, parity, session
-from ..evaluation.inputs import random_batches
-from ..exporting import first_token, fusion, graph, quantization
+from ..evaluation import inputs, parity, session
+from ..evaluation.inputs import Batch, random_batches
+from ..exporting import first_token, fusion, graph, metadata, ort_format, precision
 from ..progress import step
+from ..targets import Target
 from . import common
 
-ARTIFACTS = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
+ARTIFACTS: dict[Precision, str] = {
+    "fp32": "model.onnx",
+    "fp16": "model_fp16.onnx",
+    "int8": "model_int8.onnx",
+    "int8_static": "model_int8_static.onnx",
+    "int4": "model_int4.onnx",
+}
 """File of each precision; Optimum looks for the first by its name."""
 UNSEEN_SHAPES = [(1, 5), (3, 31), (5, 64), (4, 100), (2, 128)]
 """Batch and sequence length on which the export gate compares; none is what the exporter traced."""
+CALIBRATION_EXAMPLES = 256
+"""Training examples that static int8 looks at."""
 
 
 @distributed.in_main
 def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = False) -> Path:
-    """Write the model in `source` as fused ONNX graphs with what Optimum needs to run them."""
+    """Write the model in `source` as ONNX graphs, in every precision, with what Optimum needs to run them."""
     parent = checkpoint.read(source, "finetune", "prune")
+    config, target = resolve(config)
+    assert config.precision is not None and config.graph is not None and config.opset is not None
     resolved = config.resolved()
     link = checkpoint.link_parent(source, output)
     if checkpoint.up_to_date(output, "export", resolved, {"parent": link.fingerprint}, overwrite):
@@ -35,38 +48,42 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
     metrics: dict[str, Any] = {"kind": "dense" if parent.stage == "finetune" else "pruned"}
     with step("load and merge"):
         tokenizer = common.tokenizer_of(source)
-        if parent.stage == "finetune":
-            model = adapters.load(source)
-            rows = tasks.encode(parent.task, "validation", tokenizer)
-            batches = common.gate_batches(rows, tasks.collator(tokenizer))
-            before = common.logits_of(model, batches)
-            adapters.merge(model)
-            metrics["merge_max_abs"] = common.pass_gate(parity.MERGE, before, model, batches).max_abs
-        else:
-            model = checkpoint.load(source)
-    family, layers = architectures.of(model), len(architectures.layers(model))
+        model = _merged(source, parent, tokenizer, metrics)
+    count = partial(
+        fusion.require_fused,
+        layers=len(architectures.layers(model)),
+        attention_is_one_node=fusion.attention_is_one_node(model, config.graph),
+    )
+    rules = precision.Rules(target.reduce_range, target.signed_activations, config.block_size)
     with checkpoint.writing(output, overwrite) as folder:
         fp32 = folder / ARTIFACTS["fp32"]
-        unfused = "" if family.fuses_attention else f" (all but the attention of {family.model_type})"
-        with step(f"export and fuse{unfused}"):
-            plain = folder / "plain.onnx"
-            graph.to_onnx(model, plain, config.opset)
-            fusion.fuse(plain, fp32, family)
-            for leftover in folder.glob("plain.onnx*"):
-                leftover.unlink()
-            metrics["narrowed_nodes"] = first_token.narrow(fp32)
-            metrics["fp32"] = vars(fusion.require_fused(fp32, family, layers))
+        unfused = (
+            "" if count.keywords["attention_is_one_node"] else f" (all but the attention of {parent.architecture})"
+        )
+        with step(f"export {'and fuse' if config.graph == 'fused' else 'in standard operators'}{unfused}"):
+            if config.graph == "fused":
+                metrics["narrowed_nodes"] = _fused(model, fp32, config.opset)
+            else:
+                graph.to_portable(model, fp32, config.opset)
+                metrics["narrowed_nodes"] = 0
+            metrics["fp32"] = vars(count(fp32))
         with step("compare with PyTorch"):
             proof = export_gate(model, fp32)
             metrics |= {"export_max_abs": proof.max_abs, "label_agreement": proof.label_agreement}
-        if "int8" in config.precision:
-            with step("quantise to int8"):
-                reduce_range = not environment.has_vnni()
-                int8 = folder / ARTIFACTS["int8"]
-                quantization.dynamic_int8(fp32, int8, reduce_range=reduce_range)
-                metrics["int8"] = vars(fusion.require_fused(int8, family, layers)) | {"reduce_range": reduce_range}
+        samples = partial(_training_batches, parent, tokenizer)
+        for name in config.precision:
+            if name != "fp32":
+                with step(f"write {name}"):
+                    lower = folder / ARTIFACTS[name]
+                    figures = precision.LOWER[name](fp32, lower, rules, samples)
+                    metrics[name] = vars(count(lower)) | figures
         if "fp32" not in config.precision:
             fp32.unlink()
+        for name in config.precision:
+            metadata.write(folder / ARTIFACTS[name], _about(parent, link.fingerprint, config, name))
+        if target.ort_format:
+            with step("write .ort"):
+                ort_format.write(folder)
         model.config.save_pretrained(folder)
         common.save_tokenizer(tokenizer, folder)
         manifest = checkpoint.child_of(
@@ -77,13 +94,73 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
             structure=parent.structure,
             inputs={},
             seed=parent.seed,
-            metrics=metrics,
+            metrics=metrics | {"target": target.resolved()},
         )
         checkpoint.write_manifest(folder, manifest)
     return output
 
 
-def artifacts(folder: Path, manifest: Manifest) -> dict[str, Path]:
+def resolve(config: ExportConfig) -> tuple[ExportConfig, Target]:
+    """The config with everything that it leaves to the target, and the target; UserError if they do not fit."""
+    name = targets.host() if config.target == "auto" else config.target
+    target = targets.load(name)
+    style = config.graph or target.graph
+    whole = {
+        "target": name,
+        "precision": config.precision or target.precision,
+        "graph": style,
+        "opset": config.opset or (18 if style == "fused" else OPSETS[style][0]),
+    }
+    return ExportConfig.parse(config.model_dump() | whole), target
+
+
+def _merged(
+    source: Path, parent: Manifest, tokenizer: PreTrainedTokenizerBase, metrics: dict[str, Any]
+) -> PreTrainedModel:
+    """The plain model of a stage folder; of an adapter, what the merge gate measured goes into `metrics`."""
+    if parent.stage != "finetune":
+        return checkpoint.load(source)
+    model = adapters.load(source)
+    rows = tasks.encode(parent.task, "validation", tokenizer)
+    batches = common.gate_batches(rows, tasks.collator(tokenizer))
+    before = common.logits_of(model, batches)
+    adapters.merge(model)
+    metrics["merge_max_abs"] = common.pass_gate(parity.MERGE, before, model, batches).max_abs
+    return model
+
+
+def _fused(model: PreTrainedModel, path: Path, opset: int) -> int:
+    """Write `model` in ONNX Runtime's operators to `path`; returns how many nodes compute the first token alone."""
+    plain = path.with_name("plain.onnx")
+    graph.to_onnx(model, plain, opset)
+    fusion.fuse(plain, path, architectures.of(model))
+    for leftover in path.parent.glob("plain.onnx*"):
+        leftover.unlink()
+    return first_token.narrow(path)
+
+
+def _training_batches(parent: Manifest, tokenizer: PreTrainedTokenizerBase) -> list[Batch]:
+    rows = tasks.encode(parent.task, "train", tokenizer).shuffle(seed=parent.seed)
+    chosen = rows.select(range(min(CALIBRATION_EXAMPLES, len(rows))))
+    return inputs.padded_batches(chosen, tasks.collator(tokenizer), 16)
+
+
+def _about(parent: Manifest, fingerprint: str, config: ExportConfig, name: str) -> dict[str, str]:
+    """What an ONNX file says of itself."""
+    return {
+        "producer": "dsee-compress",
+        "made_from": f"{parent.stage} {fingerprint}",
+        "base": parent.base,
+        "task": parent.task.name,
+        "labels": json.dumps(parent.task.labels),
+        "max_length": str(parent.task.max_length),
+        "precision": name,
+        "target": config.target,
+        "graph": f"{config.graph}, opset {config.opset}",
+    }
+
+
+def artifacts(folder: Path, manifest: Manifest) -> dict[Precision, Path]:
     """The ONNX files of an export folder, by precision; UserError if one that it should hold is gone."""
     paths = {name: folder / file for name, file in ARTIFACTS.items() if name in manifest.config["precision"]}
     for path in paths.values():

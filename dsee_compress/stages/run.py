@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from .. import checkpoint
-from ..configs import ExportConfig, RunConfig
+from ..configs import RunConfig
 from ..errors import UserError
 
 PATHS = {"finetune": {"model", "data"}, "validate": {"data"}, "benchmark": {"baseline"}}
@@ -62,7 +62,7 @@ def plan(config: RunConfig, run: Path, overwrite: bool = False) -> list[PlannedS
 
     tuned, dense, pruned, exported = (run / name for name in ("finetune", "dense", "prune", "export"))
     against = config.benchmark.model_copy(update={"baseline": config.benchmark.baseline or str(dense)})
-    fp32 = ExportConfig(precision=["fp32"], opset=config.export.opset)
+    fp32 = config.export.model_copy(update={"precision": ["fp32"]})
     return [
         PlannedStage(
             "finetune",

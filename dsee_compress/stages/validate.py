@@ -116,7 +116,7 @@ def _metric_gates(metric: MetricName, sampled: dict[str, Sampled], config: Valid
     finals = exported or [name for name in sampled if name == "pruned"]
     gates = []
     for gate, reference, candidate, allowed in (
-        ("precision", full_precision, "onnx_int8", config.max_drop),
+        *(("precision", full_precision, lower, config.max_drop) for lower in exported if lower != full_precision),
         *(("compression", "dense_finetuned", final, config.max_compression_drop) for final in finals),
     ):
         if reference not in sampled or candidate not in sampled:

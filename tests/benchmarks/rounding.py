@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dsee_compress import architectures
+from dsee_compress import architectures, targets
 from dsee_compress.checkpoint import Structure
-from dsee_compress.evaluation import environment, latency
-from dsee_compress.exporting import fusion, graph, quantization
+from dsee_compress.evaluation import latency
+from dsee_compress.exporting import fusion, graph, precision
 from dsee_compress.pruning import selection, surgery
 
 from . import finetune
@@ -31,7 +31,7 @@ def export(neurons: int, folder: Path) -> dict[str, Path]:
     plain, fp32, int8 = (folder / f"{neurons}-{name}.onnx" for name in ("plain", "fp32", "int8"))
     graph.to_onnx(model, plain, 18)
     fusion.fuse(plain, fp32, architectures.of(model))
-    quantization.dynamic_int8(fp32, int8, reduce_range=not environment.has_vnni())
+    precision.int8(fp32, int8, precision.Rules(targets.load(targets.host()).reduce_range, False, 32), list)
     return {f"fp32 {neurons}": fp32, f"int8 {neurons}": int8}
 
 
@@ -55,8 +55,8 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- |")
     for count in COUNTS:
         cells = [f"{count}"]
-        for precision in ("fp32", "int8"):
-            mine, reference = (samples[f"{precision} {number}"] for number in (count, COUNTS[0]))
+        for name in ("fp32", "int8"):
+            mine, reference = (samples[f"{name} {number}"] for number in (count, COUNTS[0]))
             ratio = latency.speedup(mine, reference)
             cells += [f"{np.median(mine):.2f}", f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"]
         print(f"| {' | '.join(cells)} |")

@@ -10,7 +10,7 @@ from dsee_compress.errors import GateError
 from dsee_compress.evaluation import parity
 from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.evaluation.session import Session
-from dsee_compress.exporting import first_token, fusion, graph, quantization
+from dsee_compress.exporting import first_token, fusion, graph, precision
 
 from ..fixtures import models
 
@@ -36,7 +36,7 @@ def test_every_layer_is_one_attention_and_one_gelu_node_with_its_own_heads(famil
     table = architectures.of(model)
     graph.to_onnx(model, tmp_path / "plain.onnx", 18)
     fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", table)
-    counted = fusion.require_fused(tmp_path / "fused.onnx", table, models.LAYERS)
+    counted = fusion.require_fused(tmp_path / "fused.onnx", models.LAYERS, attention_is_one_node=table.fuses_attention)
     if not table.fuses_attention:
         assert (counted.attention, counted.unfused) == (0, models.LAYERS) and counted.gelu >= models.LAYERS
         return
@@ -54,7 +54,7 @@ def test_a_graph_that_does_not_hold_what_its_family_promises_is_refused(promised
     fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", table)
     other = replace(table, fuses_attention=promised)
     with pytest.raises(GateError, match=r"gate 'fusion' failed: fused.onnx has [03] attention and [34] GELU nodes"):
-        fusion.require_fused(tmp_path / "fused.onnx", other, models.LAYERS)
+        fusion.require_fused(tmp_path / "fused.onnx", models.LAYERS, attention_is_one_node=other.fuses_attention)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_the_last_layer_computes_the_first_token_alone(family, structure, tmp_pa
     graph.to_onnx(model, tmp_path / "plain.onnx", 18)
     fusion.fuse(tmp_path / "plain.onnx", path, table)
     assert first_token.narrow(path) == (7 if table.fuses_attention else 6)
-    fusion.require_fused(path, table, models.LAYERS)
+    fusion.require_fused(path, models.LAYERS, attention_is_one_node=table.fuses_attention)
     opened = onnx.load(path)
     names = [name for node in opened.graph.node for name in node.output if "layer.2" in name and "self" not in name]
     dense = [
@@ -141,11 +141,11 @@ def test_int8_keeps_the_fused_nodes_and_stays_near(family, tmp_path):
     graph.to_onnx(model, tmp_path / "plain.onnx", 18)
     fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", table)
     for reduce_range in (False, True):
-        quantization.dynamic_int8(tmp_path / "fused.onnx", tmp_path / "int8.onnx", reduce_range=reduce_range)
+        precision.dynamic_int8(tmp_path / "fused.onnx", tmp_path / "int8.onnx", reduce_range=reduce_range)
         kinds = [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node]
         assert kinds.count("QAttention") == (models.LAYERS if table.fuses_attention else 0)
         assert "Attention" not in kinds and kinds.count("MatMulInteger") >= 3 * models.LAYERS
-        assert fusion.require_fused(tmp_path / "int8.onnx", table, models.LAYERS)
+        assert fusion.require_fused(tmp_path / "int8.onnx", models.LAYERS, attention_is_one_node=table.fuses_attention)
         with Session(tmp_path / "fused.onnx", threads=1) as full, Session(tmp_path / "int8.onnx", threads=1) as small:
             batch = random_batches([(8, 20)], 200, full.inputs, pad_token=model.config.pad_token_id)[0]
             exact, rounded = full.forward(batch), small.forward(batch)
@@ -159,7 +159,7 @@ def test_reduced_range_weights_use_seven_bits(tmp_path):
     graph.to_onnx(model, tmp_path / "plain.onnx", 18)
     fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model))
     for reduce_range, limit in ((True, 64), (False, 128)):
-        quantization.dynamic_int8(tmp_path / "fused.onnx", tmp_path / "int8.onnx", reduce_range=reduce_range)
+        precision.dynamic_int8(tmp_path / "fused.onnx", tmp_path / "int8.onnx", reduce_range=reduce_range)
         tensors = onnx.load(tmp_path / "int8.onnx").graph.initializer
         largest = max(
             abs(onnx.numpy_helper.to_array(tensor).astype(int)).max()

@@ -8,7 +8,7 @@ from dsee_compress import checkpoint
 from dsee_compress.adapters.layer import DseeLinear
 from dsee_compress.errors import GateError
 from dsee_compress.evaluation import parity
-from dsee_compress.exporting import fusion, graph, quantization
+from dsee_compress.exporting import fusion, graph, precision
 from dsee_compress.pruning import surgery
 
 NO_RETUNE = {"retune_epochs": 0}
@@ -106,7 +106,7 @@ def test_a_graph_that_stays_unfused_is_caught(pruned, tmp_path, monkeypatch):
 @pytest.fixture
 def ruined_int8(monkeypatch):
     """Quantises a graph whose classifier answers the opposite."""
-    quantize = quantization.dynamic_int8
+    quantize = precision.dynamic_int8
 
     def quantize_opposite(source, target, *, reduce_range):
         import onnx
@@ -119,7 +119,7 @@ def ruined_int8(monkeypatch):
         onnx.save(model, str(target) + ".opposite")
         quantize(target.with_name(target.name + ".opposite"), target, reduce_range=reduce_range)
 
-    monkeypatch.setattr(quantization, "dynamic_int8", quantize_opposite)
+    monkeypatch.setattr(precision, "dynamic_int8", quantize_opposite)
 
 
 def test_int8_that_ruins_the_metric_is_caught(bert_tuned, tmp_path, ruined_int8):

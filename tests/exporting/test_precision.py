@@ -1,0 +1,145 @@
+"""Every precision of both graph styles: what it holds, and how far its logits are from fp32's."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import dsee_compress
+from dsee_compress import checkpoint
+from dsee_compress.errors import UserError
+from dsee_compress.evaluation import session
+from dsee_compress.evaluation.inputs import random_batches
+from dsee_compress.exporting import metadata, precision, static
+from dsee_compress.stages.export import ARTIFACTS
+
+from ..fixtures import models
+
+EVERY = list(ARTIFACTS)
+DECIBELS = {"fp16": 40.0, "int8": 15.0, "int8_static": 15.0, "int4": 5.0}
+"""At least so much signal over noise; the small models' logits are nearer to each other than a real model's."""
+
+
+@pytest.fixture(scope="module", params=["fused", "portable"])
+def style(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def everything(pruned, tmp_path_factory, style):
+    """A folder with every precision."""
+    return dsee_compress.export(pruned, output=tmp_path_factory.mktemp(style) / "out", precision=EVERY, graph=style)
+
+
+def logits(path) -> np.ndarray:
+    with session.Session(path) as live:
+        batches = random_batches([(4, 12), (3, 40)], models.VOCABULARY, live.inputs, pad_token=1)
+        return np.concatenate([live.forward(batch) for batch in batches])
+
+
+def nodes(path, *kinds: str) -> list[onnx.NodeProto]:
+    return [node for node in onnx.load(path).graph.node if node.op_type in kinds]
+
+
+def test_lower_precisions_stay_near_fp32(everything):
+    full = logits(everything / "model.onnx")
+    for name, least in DECIBELS.items():
+        assert static.decibels(full, logits(everything / ARTIFACTS[name])) >= least, name
+
+
+def test_a_portable_graph_has_standard_operators_alone(everything, style, family):
+    domains = {node.domain for node in onnx.load(everything / "model.onnx").graph.node}
+    assert (domains <= {"", "ai.onnx"}) == (style == "portable")
+    opset = {entry.domain: entry.version for entry in onnx.load(everything / "model.onnx").opset_import}
+    assert opset[""] == (23 if style == "portable" else 18)
+    # Of these families DeBERTa has no fusion, and ELECTRA does not call torch's own attention.
+    fuses = not family.startswith("deberta") and (family, style) != ("electra", "portable")
+    kinds = {"fused": ("Attention", "MultiHeadAttention"), "portable": ("Attention",)}[style]
+    assert len(nodes(everything / "model.onnx", *kinds)) == (models.LAYERS if fuses else 0)
+
+
+def test_every_product_of_weights_is_lower(everything):
+    """Six a layer at least; int8 holds those of attention in QAttention."""
+    fp16 = onnx.load(everything / ARTIFACTS["fp16"]).graph.initializer
+    assert not [entry.name for entry in fp16 if entry.data_type == onnx.TensorProto.FLOAT and np.prod(entry.dims) > 64]
+    int8 = nodes(everything / ARTIFACTS["int8"], "MatMulInteger")
+    attention = nodes(everything / ARTIFACTS["int8"], "QAttention")
+    assert len(int8) + 3 * len(attention) >= 6 * models.LAYERS
+    assert len(nodes(everything / ARTIFACTS["int4"], "MatMulNBits")) >= 6 * models.LAYERS
+    graph = onnx.load(everything / ARTIFACTS["int8_static"]).graph
+    producers = {name: node.op_type for node in graph.node for name in node.output}
+    products = [
+        node for node in graph.node if node.op_type == "MatMul" and producers.get(node.input[1]) == "DequantizeLinear"
+    ]
+    assert all(producers[node.input[0]] == "DequantizeLinear" for node in products)
+    kept = checkpoint.read(everything).metrics["int8_static"]["fp32_nodes"]
+    assert len(products) + len(kept) >= 6 * models.LAYERS
+
+
+def test_the_way_goes_on_from_every_precision(everything):
+    dsee_compress.validate(everything, max_drop=0.5, max_compression_drop=0.5)
+    measured = checkpoint.read(dsee_compress.benchmark(everything, samples=10, rounds=2, sequence_length=16))
+    assert {*ARTIFACTS} <= measured.metrics.keys()
+    judged = json.loads((everything / "validation.json").read_text())["gates"]
+    assert [gate["candidate"] for gate in judged if gate["gate"] == "precision"] == [
+        f"onnx_{name}" for name in EVERY[1:]
+    ]
+    rows = json.loads((everything / "benchmark.json").read_text())["latency"]
+    assert [row["artifact"] for row in rows] == [f"pruned_{name}" for name in EVERY]
+
+
+def test_a_file_says_what_it_is(everything, pruned, style):
+    said = metadata.read(everything / ARTIFACTS["int4"])
+    assert said["precision"] == "int4" and said["labels"] == '["bad", "good"]'
+    assert said["made_from"] == f"prune {checkpoint.fingerprint(pruned)}"
+    assert said["graph"].startswith(style) and said["max_length"] == "128"
+
+
+def test_a_product_with_an_outlier_stays_in_fp32(pruned_bert, tmp_path):
+    """One neuron's huge activation, with a column that makes up for it, leaves the rest of the range a few levels."""
+    folder = dsee_compress.export(pruned_bert, output=tmp_path / "out", precision="fp32")
+    path = folder / "model.onnx"
+    model = onnx.load(path)
+    weights = {entry.name: entry for entry in model.graph.initializer}
+    first, second = (
+        node
+        for node in model.graph.node
+        if node.op_type == "MatMul"
+        and "layer.1" in node.name
+        and "self" not in node.name
+        and "attention" not in node.name
+    )
+    into, out = (numpy_helper.to_array(weights[node.input[1]]).copy() for node in (first, second))
+    into[:, 0] *= 3000
+    out[0] /= 3000
+    for node, weight in ((first, into), (second, out)):
+        weights[node.input[1]].CopyFrom(numpy_helper.from_array(weight, node.input[1]))
+    onnx.save(model, path)
+    with session.Session(path) as live:
+        batches = random_batches([(8, 12)] * 8, models.VOCABULARY, live.inputs)
+    figures = precision.int8_static(path, tmp_path / "static.onnx", precision.Rules(True, False, 32), lambda: batches)
+    assert figures["fp32_nodes"][0] == second.name and len(figures["fp32_nodes"]) <= 3
+    assert figures["signal_to_noise_db"] >= static.LEAST_SIGNAL_TO_NOISE
+
+
+@pytest.fixture(scope="module")
+def pruned_bert(bert_tuned, tmp_path_factory):
+    return dsee_compress.prune(bert_tuned, output=tmp_path_factory.mktemp("cut") / "out", heads=0.25, retune_epochs=0)
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        ({"graph": "portable", "opset": 18}, "opset 18 is not among 23 to 24, those of a portable graph"),
+        ({"opset": 23}, "opset 23 is not among 17 to 20, those of a fused graph"),
+        ({"block_size": 48}, "block_size 48 is no power of two"),
+        ({"precision": "int2"}, "input should be 'fp32', 'fp16', 'int8', 'int8_static' or 'int4'"),
+        ({"precision": ""}, "precision: value should have at least 1 item"),
+    ],
+)
+def test_options_that_do_not_fit(pruned_bert, tmp_path, options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        dsee_compress.export(pruned_bert, output=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
