@@ -30,7 +30,7 @@ def export(
         "exported",
         {
             **{path.name: f"{path.stat().st_size / 1e6:.1f} MB" for path in artifacts},
-            "target, graph": f"{manifest.config['target']}, {manifest.config['graph']}, opset {manifest.config['opset']}",
+            "target, graph, opset": "{target}, {graph}, {opset}".format_map(manifest.config),
             **({"fp32 within int8_static": ", ".join(static["fp32_nodes"]) or "nothing"} if static else {}),
             "attention, GELU nodes": f"{metrics['fp32']['attention'] or 'unfused'}, {metrics['fp32']['gelu']}",
             "PyTorch against ONNX Runtime": f"{metrics['export_max_abs']:.1e}",
