@@ -51,7 +51,7 @@ def int8_static(source: Path, target: Path, rules: Rules, samples: Samples) -> d
 
     Products that hurt most stay in fp32: see `static.calibrated`.
     """
-    with _in_parts(source, target, rules) as parts:
+    with _in_parts(source, target, rules) as parts, _quiet():
         options = {"reduce_range": rules.reduce_range, "signed": rules.signed_activations}
         return static.calibrated(parts, target, samples(), **options) | {"reduce_range": rules.reduce_range}
 
