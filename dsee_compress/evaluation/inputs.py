@@ -10,6 +10,8 @@ Logits = NDArray[np.float32]
 Batch = dict[str, Any]
 Forward = Callable[[Batch], Logits]
 """From a padded batch of integer arrays (batch, sequence) to logits (batch, labels)."""
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""What a model may ask for."""
 
 
 def padded_batches(rows: Any, collator: Callable[[list[dict[str, Any]]], Any], size: int) -> list[Batch]:
@@ -27,8 +29,8 @@ def random_batches(
 ) -> list[Batch]:
     """Batches of random token ids with padding, one a shape (batch, sequence).
 
-    inputs: names of the model's inputs among input_ids, attention_mask and token_type_ids. The first row fills
-    its length; each other row is cut at a random length of at least 1, every third one at its start, not at its end.
+    inputs: names of the model's inputs, of INPUTS. The first row fills its length; each other row is cut at a random
+    length of at least 1, every third one at its start, not at its end.
     """
     generator = np.random.default_rng(seed)
     batches = []

@@ -9,7 +9,10 @@ import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import session
-from .inputs import random_batches
+from .inputs import INPUTS, Batch, Forward, random_batches
 from .metrics import Interval
 
 Samples = NDArray[np.float64]
 """Milliseconds a call, (rounds, samples a round)."""
+
+Contestant = Callable[[], AbstractContextManager[Forward]]
+"""Opens what is timed, and frees it at the end of the block."""
 
 
 @dataclass(frozen=True)
@@ -40,22 +46,37 @@ class Setting:
 
 def measure(artifacts: dict[str, Path], vocabulary: int, setting: Setting) -> dict[str, Samples]:
     """Time each artifact; returns milliseconds a call, (rounds, samples), by artifact."""
-    per_round = -(-setting.samples // setting.rounds)
-    taken: dict[str, list[list[float]]] = {name: [] for name in artifacts}
     shape = (setting.batch, setting.sequence_length)
+    batch = random_batches([shape], vocabulary, list(INPUTS), seed=setting.seed)[0]
+    return in_turns({name: partial(onnx_forward, path, setting) for name, path in artifacts.items()}, batch, setting)
+
+
+def in_turns(contestants: dict[str, Contestant], batch: Batch, setting: Setting) -> dict[str, Samples]:
+    """Time calls on `batch`, block by block; returns milliseconds a call, (rounds, samples), by contestant.
+
+    Each block opens its contestant, so that no two are open at a time. Of `setting`, rounds, samples and warmup count.
+    """
+    per_round = -(-setting.samples // setting.rounds)
+    taken: dict[str, list[list[float]]] = {name: [] for name in contestants}
     for _ in range(setting.rounds):
-        for name, path in artifacts.items():
-            with session.Session(path, setting.provider, setting.threads) as live:
-                batch = random_batches([shape], vocabulary, live.inputs, seed=setting.seed)[0]
+        for name, contestant in contestants.items():
+            with contestant() as forward:
                 for _ in range(setting.warmup):
-                    live.forward(batch)
+                    forward(batch)
                 block = []
                 for _ in range(per_round):
                     started = time.perf_counter_ns()
-                    live.forward(batch)
+                    forward(batch)
                     block.append((time.perf_counter_ns() - started) / 1e6)
                 taken[name].append(block)
     return {name: np.array(blocks) for name, blocks in taken.items()}
+
+
+@contextmanager
+def onnx_forward(path: Path, setting: Setting) -> Iterator[Forward]:
+    """An ONNX artifact as a contestant: its session ends with the block."""
+    with session.Session(path, setting.provider, setting.threads) as live:
+        yield live.forward
 
 
 def summarise(samples: Samples, batch: int) -> dict[str, float]:

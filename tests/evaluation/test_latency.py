@@ -1,4 +1,5 @@
 import os
+from contextlib import contextmanager
 
 import numpy as np
 import psutil
@@ -29,6 +30,23 @@ def test_only_one_session_is_alive_at_a_time(exported, monkeypatch):
     monkeypatch.setattr(Session, "__exit__", lambda self, *error: (alive.remove(self), leave(self, *error))[1])
     latency.measure({"a": exported / "model.onnx", "b": exported / "model_int8.onnx"}, 200, SETTING)
     assert most == [1] * 6
+
+
+def test_what_is_no_onnx_file_takes_its_turn_like_one_that_is():
+    events = []
+
+    @contextmanager
+    def open_as(name):
+        events.append(f"open {name}")
+        yield lambda batch: events.append(f"{name}: {batch['input_ids'].shape}")
+        events.append(f"close {name}")
+
+    batch = {"input_ids": np.ones((2, 16), np.int64)}
+    samples = latency.in_turns({"a": lambda: open_as("a"), "b": lambda: open_as("b")}, batch, SETTING)
+    calls = SETTING.warmup + SETTING.samples // SETTING.rounds
+    turn = [[f"open {name}", *[f"{name}: (2, 16)"] * calls, f"close {name}"] for name in ("a", "b")]
+    assert events == (turn[0] + turn[1]) * SETTING.rounds
+    assert {name: values.shape for name, values in samples.items()} == {"a": (3, 4), "b": (3, 4)}
 
 
 def test_a_session_ends_its_threads_with_its_block(exported):
