@@ -53,14 +53,17 @@ class Block:
 
 def measure(blocks: list[Block], threads: int, rounds: int, seconds: float, work: Path) -> None:
     """Append the rows of each block to the results, after an estimate of the time that all take."""
+    if not blocks:
+        return
     fields = {}
     for model in dict.fromkeys(block.model for block in blocks):
         fields[model] = contestants.make(MODELS[model](work / model / "pretrained"), work / model)
-    plans = {}
+    plans, total = {}, 0.0
     for block in blocks:
-        setting, expected = plan(block, fields[block.model], threads, rounds, seconds)
-        plans[block] = setting
-        print(f"{block}: {setting.samples} calls of each in {rounds} rounds, about {expected:.0f} s", flush=True)
+        plans[block], expected = plan(block, fields[block.model], threads, rounds, seconds)
+        total += expected
+        print(f"{block}: {plans[block].samples} calls of each in {rounds} rounds, about {expected:.0f} s", flush=True)
+    print(f"about {total / 60:.0f} minutes in all", flush=True)
     for block, setting in plans.items():
         started = time.perf_counter()
         rows = measure_block(block, fields[block.model], setting)
@@ -219,7 +222,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--lengths", type=int, nargs="+", default=[32, 128])
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--rounds", type=int, default=6)
-    options.add_argument("--seconds", type=float, default=100, help="of timed calls a block, where they are enough")
+    options.add_argument("--seconds", type=float, default=60, help="of timed calls a block, where enough calls fit")
     options.add_argument("--work", type=Path, default=Path("runs/latency"))
     given = parser.parse_args(arguments)
     if given.command == "measure":
