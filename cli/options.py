@@ -29,7 +29,7 @@ def options_of(config: type[StrictConfig]) -> Callable[[Command], Command]:
             kind, choices = _kind(field.annotation)
             text = field.description or ""
             if not field.is_required() and field.default is not None:
-                default = ",".join(field.default) if isinstance(field.default, list) else field.default
+                default = ",".join(map(str, field.default)) if isinstance(field.default, list) else field.default
                 text += f" (default: {default})"
             option = typer.Option(
                 "--" + name.replace("_", "-"),

@@ -1,5 +1,6 @@
 """What the commands print on stdout."""
 
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,12 @@ def accuracy(title: str, metric: MetricName, result: dict[str, Any]) -> None:
 
 
 def latency(rows: list[dict[str, Any]], reference: str) -> None:
-    """The rows of benchmark.json or report.json."""
+    """The rows of benchmark.json or report.json, one table a setting."""
+    for setting, some in groupby(rows, lambda row: (row["batch"], row["sequence_length"], row["threads"])):
+        _latency("batch {}, {} tokens, {} threads".format(*setting), list(some), reference)
+
+
+def _latency(title: str, rows: list[dict[str, Any]], reference: str) -> None:
     lines = []
     for row in rows:
         low, high = row["speedup"]["ci95"]
@@ -70,9 +76,9 @@ def latency(rows: list[dict[str, Any]], reference: str) -> None:
                 row["artifact"],
                 *(f"{row[name]:.2f}" for name in ("p50_ms", "p95_ms", "p99_ms")),
                 f"{row['speedup']['value']:.2f} ({low:.2f} to {high:.2f})",
+                f"{row['cold_start_ms']:.0f}",
                 f"{row['peak_rss_mb']:.0f}",
                 f"{row['size_mb']:.1f}",
             ]
         )
-    title = f"batch {rows[0]['batch']}, {rows[0]['sequence_length']} tokens, {rows[0]['threads']} threads"
-    listing(title, ["", "p50 ms", "p95", "p99", f"times {reference}", "RSS MB", "MB"], lines)
+    listing(title, ["", "p50 ms", "p95", "p99", f"times {reference}", "first ms", "RSS MB", "MB"], lines)

@@ -41,7 +41,7 @@ def run(
     cost = report["cost"]
     task = report["task"]
     accuracy(f"{task['name']}, {task['validation_examples']} examples", task["metric"], report)
-    latency(report["latency"], report["latency_reference"])
+    latency(report["latency"] + report["latency_grid"], report["latency_reference"])
     print(
         f"{cost['flops']['saved']:.1%} of the FLOPs saved, {cost['parameters']['final']:,} of "
         f"{cost['parameters']['dense']:,} parameters left; the whole report is {folder / 'report.html'}"

@@ -39,6 +39,12 @@ def _split_commas(value: Any) -> Any:
     return value
 
 
+def _split_numbers(value: Any) -> Any:
+    """Turn 1, "1,8" and ["1,8", 16] into a list of numbers, as they are written."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return [part for item in values for part in (_split_commas(item) if isinstance(item, str) else [item])]
+
+
 def _split_pairs(value: Any) -> Any:
     """Turn "a=1,b=2" and ["a=1,b=2", "c=3"] into {"a": "1", "b": "2", "c": "3"}, so that a shell may write either."""
     parts = _split_commas(value)
@@ -70,6 +76,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Names = Annotated[list[str], BeforeValidator(_split_commas)]
 Precisions = Annotated[list[Precision], BeforeValidator(_split_commas)]
 _Patterns = (BeforeValidator(_split_pairs), AfterValidator(_compile))
+Sizes = Annotated[list[Annotated[int, Field(ge=1)]], BeforeValidator(_split_numbers), Field(min_length=1)]
 Counts = Annotated[dict[str, Annotated[int, Field(ge=0)]], *_Patterns]
 Scales = Annotated[dict[str, Annotated[float, Field(gt=0)]], *_Patterns]
 
@@ -321,13 +328,18 @@ class BenchmarkConfig(StrictConfig):
     """Options of `benchmark`."""
 
     baseline: str | None = Field(None, description="Export folder that every artifact is compared with.")
-    batch: int = Field(1, ge=1, description="Sequences a call.")
-    sequence_length: int = Field(128, ge=2, description="Tokens a sequence.")
-    threads: int | None = Field(None, ge=1, description="Intra-op threads; the physical cores if not given.")
+    compare: Names | None = Field(
+        None, description="Other folders with ONNX models, ours or not, to be measured in the same turns."
+    )
+    batch: Sizes = Field([1], description="Sequences a call; several make a grid with the lengths and threads.")
+    sequence_length: Sizes = Field([128], description="Tokens a sequence.")
+    threads: Sizes | None = Field(None, description="Intra-op threads; the physical cores if not given.")
     samples: int = Field(100, ge=10, description="Timed calls an artifact.")
     rounds: int = Field(5, ge=1, description="Blocks into which the samples are divided; artifacts take turns.")
     warmup: int = Field(5, ge=0, description="Untimed calls at the start of a block.")
-    provider: Literal["cpu", "cuda"] = Field("cpu", description="ONNX Runtime execution provider.")
+    provider: Literal["cpu", "cuda"] | None = Field(
+        None, description="ONNX Runtime execution provider; that of the export's target if not given."
+    )
     seed: Seed = Field(0, description="Seed of the inputs and of the bootstrap.")
 
     @model_validator(mode="after")

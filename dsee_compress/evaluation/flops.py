@@ -34,21 +34,24 @@ def costs(config: PretrainedConfig, heads: list[int], neurons: list[int], length
     return Costs(whole, one_head_more - whole, one_neuron_more - whole)
 
 
-def compare(config: PretrainedConfig, dense: Structure, final: Structure, length: int) -> dict[str, Any]:
+def compare(
+    config: PretrainedConfig, dense: Structure, final: Structure, length: int, *, first_token: bool = True
+) -> dict[str, Any]:
     """FLOPs of two structures of a model and the share that the second saves, as report.json has them.
 
-    `exported` is the second's cost where its last layer is computed for the first token alone.
+    `exported` is the second's cost in its graph; first_token: whether its last layer computes the first token alone.
     """
     before, after = (
         count(config, structure.head_counts, structure.neuron_counts, length) for structure in (dense, final)
     )
-    exported = count(config, final.head_counts, final.neuron_counts, length, first_token=True)
+    exported = count(config, final.head_counts, final.neuron_counts, length, first_token=first_token)
     return {
         "dense": before,
         "final": after,
         "saved": 1 - after / before,
         "exported": exported,
         "exported_saved": 1 - exported / before,
+        "first_token": first_token,
         "sequence_length": length,
     }
 

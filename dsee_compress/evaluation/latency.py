@@ -110,19 +110,28 @@ def speedup(baseline: Samples, candidate: Samples, *, resamples: int = 2000, see
     return Interval(float(np.median(baseline) / np.median(candidate)), float(low), float(high))
 
 
-def peak_rss_mb(path: Path, vocabulary: int, setting: Setting) -> float:
-    """Peak resident memory of a fresh process that loads and runs only this artifact, in MB (10⁶ bytes)."""
-    arguments = [path, vocabulary, setting.batch, setting.sequence_length, setting.threads, setting.provider]
-    result = subprocess.run(
-        [sys.executable, "-m", "dsee_compress.evaluation.peak_memory", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    if result.returncode:
-        raise RuntimeError(f"measuring the memory of {path} failed: {result.stderr.strip()}")
-    return float(result.stdout)
+def fresh_process(path: Path, vocabulary: int, setting: Setting, starts: int = 3) -> dict[str, float]:
+    """What a process costs that loads and runs only this artifact, started anew each time.
+
+    cold_start_ms: from the process's start to its first answer, Python and ONNX Runtime loaded in between, median.
+    peak_rss_mb: its peak resident memory in MB (10⁶ bytes), of the last start.
+    """
+    values = [path, vocabulary, setting.batch, setting.sequence_length, setting.threads, setting.provider]
+    command = [sys.executable, "-m", "dsee_compress.evaluation.fresh_process", *map(str, values)]
+    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    answered = []
+    for _ in range(starts):
+        started = time.perf_counter_ns()
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=surroundings
+        ) as process:
+            assert process.stdout is not None and process.stderr is not None
+            process.stdout.readline()
+            answered.append((time.perf_counter_ns() - started) / 1e6)
+            peak, errors = process.stdout.read(), process.stderr.read()
+        if process.returncode:
+            raise RuntimeError(f"running {path} in a process of its own failed: {errors.strip()}")
+    return {"cold_start_ms": float(np.median(answered)), "peak_rss_mb": float(peak)}
 
 
 def size_mb(path: Path) -> dict[str, float]:
@@ -150,7 +159,7 @@ def row(
         "samples": samples.size,
         **summarise(samples, setting.batch),
         "speedup": speedup(baseline, samples, seed=setting.seed).as_json(),
-        "peak_rss_mb": peak_rss_mb(path, vocabulary, setting),
+        **fresh_process(path, vocabulary, setting),
         **size_mb(path),
         "raw_ms": samples.round(4).tolist(),
     }

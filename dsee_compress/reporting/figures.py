@@ -51,7 +51,7 @@ def draw(report: dict[str, Any]) -> dict[str, Picture]:
     """`structure`, `metric` and `latency`, and the latency of each device as `device_0`, `device_1`, …"""
     words = METRICS[report["task"]["metric"]]
     structure, accuracy = report["structure"], report["accuracy"]
-    latencies = {"latency": report["latency"]} | {
+    latencies = ({"latency": report["latency"]} if report["latency"] else {}) | {
         f"device_{index}": device["latency"] for index, device in enumerate(report["devices"])
     }
     return {

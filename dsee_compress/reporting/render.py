@@ -17,22 +17,32 @@ PART_NAMES = {
 
 
 def headline(report: dict[str, Any]) -> dict[str, Any]:
-    """What the report says first: the fastest of the exported artifacts against the baseline."""
-    baseline = report["latency"][0]
-    exported = [row for row in report["latency"] if not row["baseline"]]
-    best = max(exported, key=lambda row: row["speedup"]["value"])
+    """What the report says first: the fastest of the exported artifacts against the baseline.
+
+    Where latency was not measured, the smallest is the best, and `speedup` and `rows` are None.
+    """
+    files = {file["artifact"]: file for file in report["files"]}
+    reference = report["latency_reference"]
+    ours = [name for name, file in files.items() if not file["baseline"]]
+    timed = {row["artifact"]: row for row in report["latency"]}
+    best = (
+        max(ours, key=lambda name: timed[name]["speedup"]["value"])
+        if timed
+        else min(ours, key=lambda name: files[name]["size_mb"])
+    )
     dense = report["accuracy"]["dense_finetuned"]["value"]
-    _, _, precision = best["artifact"].partition("_")
+    _, _, precision = best.partition("_")
     accuracy = report["accuracy"][f"onnx_{precision}"]
     return {
-        "artifact": best["artifact"],
-        "speedup": best["speedup"],
+        "artifact": best,
+        "speedup": timed[best]["speedup"] if timed else None,
         "accuracy": accuracy["value"],
         "accuracy_ci95": accuracy["ci95"],
         "accuracy_change": accuracy["value"] - dense,
-        "times_smaller": baseline["size_mb"] / best["size_mb"],
-        "baseline": baseline["artifact"],
-        "rows": {"best": best, "baseline": baseline},
+        "times_smaller": files[reference]["size_mb"] / files[best]["size_mb"],
+        "baseline": reference,
+        "files": {"best": files[best], "baseline": files[reference]},
+        "rows": {"best": timed[best], "baseline": timed[reference]} if timed else None,
     }
 
 
@@ -50,7 +60,8 @@ def html(report: dict[str, Any], figures: dict[str, Picture]) -> str:
 def ours_beside(report: dict[str, Any], row: dict[str, Any]) -> float | None:
     """Our own median, in ms, of what a device's row measured; None if we measured it in no such setting."""
     setting = ("artifact", "batch", "sequence_length")
-    same = [ours for ours in report["latency"] if all(ours[name] == row[name] for name in setting)]
+    rows = report["latency"] + report["latency_grid"]
+    same = [ours for ours in rows if all(ours[name] == row[name] for name in setting)]
     return same[0]["p50_ms"] if same else None
 
 

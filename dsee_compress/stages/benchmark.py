@@ -1,14 +1,17 @@
-"""Latency, memory and size of an export folder's artifacts, against a baseline's, in one run."""
+"""Latency, memory and size of an export folder's artifacts, against a baseline's and others', in one run."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from .. import architectures, checkpoint, distributed
+from .. import architectures, checkpoint, distributed, targets
 from ..checkpoint import Manifest
 from ..configs import BenchmarkConfig
 from ..errors import UserError
 from ..evaluation import environment, latency, session
-from ..progress import step
+from ..evaluation.latency import Setting
+from ..progress import console, step
+from ..targets import Target
 from .export import artifacts
 
 RESULT = "benchmark.json"
@@ -16,55 +19,47 @@ RESULT = "benchmark.json"
 
 @distributed.in_main
 def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) -> Path:
-    """Measure every artifact in `folder`, and in the baseline; write `benchmark.json` into `folder`.
+    """Measure every artifact in `folder`, the baseline and what it is compared with; write `benchmark.json` into it.
 
     Speed-ups are over the baseline's first artifact (fp32 if it has one), or the folder's own without a baseline.
+    `latency` holds the rows of the first setting, `grid` those of the others. Where this machine is not what the
+    folder's target is, both stay empty and `not_measured` says why: a figure from here would be no figure of it.
     """
     session.runtime()
-    ours = named = name_artifacts(folder, checkpoint.read(folder, "export"))
-    baseline = None
-    resolved = config.resolved()
-    if config.baseline is not None:
-        base = Path(config.baseline)
-        resolved["baseline"] = str(base.resolve())
-        if base.resolve() == folder.resolve():
-            raise UserError(f"{folder} is its own baseline; give another folder")
-        theirs = name_artifacts(base, checkpoint.read(base, "export"))
-        baseline = checkpoint.fingerprint(base)
-        if named.keys() & theirs.keys():
-            theirs = {f"baseline_{name}": path for name, path in theirs.items()}
-        named = theirs | named
-    key = {"config": resolved, "folder": checkpoint.fingerprint(folder), "baseline": baseline}
+    manifest = checkpoint.read(folder, "export")
+    target = Target.parse(manifest.metrics["target"])
+    ours = name_artifacts(folder, manifest)
+    named, identities = _contestants(folder, ours, config)
+    resolved = config.resolved() | {"baseline": None, "compare": None} | identities
+    key = {"config": resolved, "folder": checkpoint.fingerprint(folder)}
     if not overwrite and checkpoint.has_result(folder / RESULT, key):
         return folder
 
     model = checkpoint.model_config(folder)
-    architectures.require_length(model, "sequence_length", config.sequence_length)
-    setting = latency.Setting(
-        batch=config.batch,
-        sequence_length=config.sequence_length,
-        threads=config.threads or environment.physical_cores(),
-        provider=config.provider,
-        samples=config.samples,
-        rounds=config.rounds,
-        warmup=config.warmup,
-        seed=config.seed,
-    )
-    with step(f"time {', '.join(named)}"):
-        samples = latency.measure(named, model.vocab_size, setting)
+    for length in config.sequence_length:
+        architectures.require_length(model, "sequence_length", length)
+    settings = _settings(config, target)
     reference = next(iter(named))
-    with step("measure memory and size"):
-        rows: list[dict[str, Any]] = [
-            latency.row(name, path, samples[name], samples[reference], model.vocab_size, setting)
-            | {"baseline": name not in ours}
-            for name, path in named.items()
-        ]
+    obstacle = targets.obstacle(target)
+    rows = []
+    if obstacle:
+        console.print(f"not measured here: the target is {manifest.config['target']}; {obstacle}", markup=False)
+    else:
+        session.require_provider(settings[0].provider)
+        vocabulary = min(model.vocab_size, *(_vocabulary(path.parent, model.vocab_size) for path in named.values()))
+        for setting in settings:
+            rows.append(_measure(named, ours, reference, vocabulary, setting))
     result = {
         "key": key,
         "reference": reference,
         "turns": "blocks that alternate, one session alive at a time",
-        "latency": rows,
-        "environment": environment.describe() | {"provider": config.provider, "threads": setting.threads},
+        "not_measured": obstacle,
+        "latency": rows[0] if rows else [],
+        "grid": [row for others in rows[1:] for row in others],
+        "size": [
+            {"artifact": name, "baseline": name not in ours, **latency.size_mb(path)} for name, path in named.items()
+        ],
+        "environment": environment.describe() | {"provider": settings[0].provider, "threads": settings[0].threads},
     }
     checkpoint.write_json(folder / RESULT, result)
     return folder
@@ -74,3 +69,72 @@ def name_artifacts(folder: Path, manifest: Manifest) -> dict[str, Path]:
     """The ONNX files of a folder as dense_fp32, pruned_int8 and so on."""
     kind = manifest.metrics["kind"]
     return {f"{kind}_{precision}": path for precision, path in artifacts(folder, manifest).items()}
+
+
+def _contestants(
+    folder: Path, ours: dict[str, Path], config: BenchmarkConfig
+) -> tuple[dict[str, Path], dict[str, Any]]:
+    """Every file to measure by its name, the baseline's first, and what the other folders are.
+
+    UserError if one is missing, or compared with itself.
+    """
+    named = dict(ours)
+    identities: dict[str, Any] = {}
+    if config.baseline is not None:
+        base = Path(config.baseline)
+        _require_another(base, folder)
+        theirs = name_artifacts(base, checkpoint.read(base, "export"))
+        identities["baseline"] = [str(base.resolve()), checkpoint.fingerprint(base)]
+        if named.keys() & theirs.keys():
+            theirs = {f"baseline_{name}": path for name, path in theirs.items()}
+        named = theirs | named
+    for other in map(Path, config.compare or []):
+        _require_another(other, folder)
+        files = sorted(other.glob("*.onnx"))
+        if not files:
+            raise UserError(f"{other} has no ONNX model to compare with")
+        named |= {f"{other.name}/{path.name}": path for path in files}
+        identities[str(other.resolve())] = checkpoint.digest(files)
+    return named, identities
+
+
+def _require_another(other: Path, folder: Path) -> None:
+    if other.resolve() == folder.resolve():
+        raise UserError(f"{folder} would be compared with itself; give another folder")
+
+
+def _settings(config: BenchmarkConfig, target: Target) -> list[Setting]:
+    """How calls are made: one setting for each batch, length and number of threads."""
+    threads = config.threads or [target.threads or environment.physical_cores()]
+    return [
+        Setting(
+            batch=batch,
+            sequence_length=length,
+            threads=count,
+            provider=config.provider or target.provider,
+            samples=config.samples,
+            rounds=config.rounds,
+            warmup=config.warmup,
+            seed=config.seed,
+        )
+        for batch, length, count in product(config.batch, config.sequence_length, threads)
+    ]
+
+
+def _vocabulary(folder: Path, otherwise: int) -> int:
+    """Tokens that the model of a folder knows, as far as it says so."""
+    return checkpoint.model_config(folder).vocab_size if (folder / "config.json").is_file() else otherwise
+
+
+def _measure(
+    named: dict[str, Path], ours: dict[str, Path], reference: str, vocabulary: int, setting: Setting
+) -> list[dict[str, Any]]:
+    where = f"batch {setting.batch}, {setting.sequence_length} tokens, {setting.threads} threads"
+    with step(f"time {', '.join(named)}: {where}"):
+        samples = latency.measure(named, vocabulary, setting)
+    with step("measure cold start, memory and size"):
+        return [
+            latency.row(name, path, samples[name], samples[reference], vocabulary, setting)
+            | {"baseline": name not in ours}
+            for name, path in named.items()
+        ]

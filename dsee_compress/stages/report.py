@@ -55,7 +55,7 @@ def compose(
     tuned = chain["finetune"][1]
     pruned_folder, pruned = chain["prune"]
     exported = chain["export"][1]
-    length = measured["latency"][0]["sequence_length"]
+    length = measured["key"]["config"]["sequence_length"][0]
     architecture = checkpoint.model_config(pruned_folder)
     # Without an fp32 artifact there is only the comparison that the export made before it was removed.
     export_proofs = [exported.metrics, *([validation["parity"]] if validation["parity"] else [])]
@@ -91,7 +91,13 @@ def compose(
         },
         "cost": {
             "parameters": {"dense": dense_parameters, "final": pruned.metrics["parameters"]},
-            "flops": flops.compare(architecture, tuned.structure, pruned.structure, length),
+            "flops": flops.compare(
+                architecture,
+                tuned.structure,
+                pruned.structure,
+                length,
+                first_token=exported.metrics["narrowed_nodes"] > 0,
+            ),
         },
         "parity": {
             "merge_max_abs": pruned.metrics["merge_max_abs"],
@@ -105,7 +111,11 @@ def compose(
         "other_metrics": validation["other_metrics"],
         "gates": validation["gates"],
         "latency": measured["latency"],
-        "size": _sizes(*chain["export"], measured["latency"]),
+        "latency_grid": measured["grid"],
+        "latency_not_measured": measured["not_measured"],
+        "target": {"name": exported.config["target"], **exported.metrics["target"]},
+        "files": measured["size"],
+        "size": _sizes(*chain["export"], measured["size"]),
         "latency_reference": measured["reference"],
         "latency_turns": measured["turns"],
         "environment": measured["environment"],

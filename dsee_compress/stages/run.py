@@ -107,8 +107,11 @@ def check(config: RunConfig) -> None:
     from ..pruning import selection
     from ..tasks import data, pretrained
     from ..training import trainer
+    from . import export
 
-    session.require_provider(config.benchmark.provider)
+    export.resolve(config.export)
+    if config.benchmark.provider is not None:
+        session.require_provider(config.benchmark.provider)
     if config.benchmark.baseline is not None:
         checkpoint.read(Path(config.benchmark.baseline), "export")
     location = pretrained.locate(config.finetune.model)
@@ -116,7 +119,8 @@ def check(config: RunConfig) -> None:
     model = pretrained.load_config(location)
     architectures.require_length(model, "finetune.max_length", config.finetune.max_length)
     architectures.require_length(model, "prune.sequence_length", config.prune.sequence_length)
-    architectures.require_length(model, "benchmark.sequence_length", config.benchmark.sequence_length)
+    for length in config.benchmark.sequence_length:
+        architectures.require_length(model, "benchmark.sequence_length", length)
     adapters.shapes(config.finetune, model.num_hidden_layers)
     selection.require_reachable(architectures.blank(model), config.prune)
     trained_on = data.locate(config.finetune.data)

@@ -137,7 +137,8 @@ def test_a_precision_of_any_name_can_be_the_fastest(content):
         precision = row["artifact"].removeprefix("pruned_")
         for results in (renamed["accuracy"], renamed["other_metrics"]):
             results[f"onnx_{name}"] = results.pop(f"onnx_{precision}")
-        row["artifact"] = f"pruned_{name}"
+        file = next(file for file in renamed["files"] if file["artifact"] == row["artifact"])
+        row["artifact"] = file["artifact"] = f"pruned_{name}"
     page = Page(render.html(renamed, figures.draw(renamed)))
     assert page.by_id["accuracy"] == f"{100 * renamed['accuracy']['onnx_int8_static']['value']:.1f} %"
     assert "| pruned_int4 |" in render.markdown(renamed)

@@ -1,4 +1,7 @@
-"""Run one artifact and print this process's peak resident memory: `python -m` with latency.peak_rss_mb's arguments."""
+"""Run one artifact: a line at its first answer, then this process's peak resident memory in MB.
+
+`python -m` with the arguments of latency.fresh_process.
+"""
 
 import resource
 import sys
@@ -25,6 +28,8 @@ if __name__ == "__main__":
     path, vocabulary, batch, length, threads, provider = sys.argv[1:]
     with Session(Path(path), provider, int(threads)) as session:
         for inputs in random_batches([(int(batch), int(length))], int(vocabulary), session.inputs):
-            for _ in range(3):
+            session.forward(inputs)
+            print("answered", flush=True)
+            for _ in range(2):
                 session.forward(inputs)
         print(peak_mb())
