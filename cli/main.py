@@ -16,7 +16,7 @@ import typer
 from dsee_compress import distributed
 from dsee_compress.errors import GateError, UserError
 
-from . import benchmark, export, export_peft, finetune, import_peft, inspect, prune, report, run, validate
+from . import benchmark, bundle, export, export_peft, finetune, import_peft, inspect, prune, report, run, validate
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
@@ -34,6 +34,7 @@ for command in (
     export.export,
     validate.validate,
     benchmark.benchmark,
+    bundle.bundle,
     report.report,
     run.run,
     inspect.inspect,

@@ -1,4 +1,4 @@
-"""Fine-tune with DSEE, prune, export to ONNX, validate, benchmark, report.
+"""Fine-tune with DSEE, prune, export to ONNX, validate, benchmark, bundle, report.
 
 Each stage is one function that reads a folder and writes a folder, with the same options as its command.
 Nothing heavy is imported before a stage is called.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .configs import (
     BenchmarkConfig,
+    BundleConfig,
     ExportConfig,
     FinetuneConfig,
     ImportPeftConfig,
@@ -27,6 +28,7 @@ __all__ = [
     "GateError",
     "UserError",
     "benchmark",
+    "bundle",
     "export",
     "export_peft",
     "finetune",
@@ -123,6 +125,15 @@ def benchmark(folder: Folder, *, overwrite: bool = False, **options: Any) -> Pat
     from .stages import benchmark as stage
 
     return stage.benchmark(Path(folder), config, overwrite)
+
+
+@_options_of(BundleConfig)
+def bundle(folder: Folder, *, output: Folder, overwrite: bool = False, **options: Any) -> Path:
+    """Write what a device needs to run an ONNX folder without torch to `output`, and to a zip file beside it."""
+    config = BundleConfig.parse(options)
+    from .stages import bundle as stage
+
+    return stage.bundle(Path(folder), config, Path(output), overwrite)
 
 
 def report(run: Folder, *, add: Iterable[Folder] = ()) -> Path:

@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 MANIFEST = "dsee.json"
-Stage = Literal["finetune", "prune", "export"]
-_RESULTS = {"validation.json", "benchmark.json", "devices.json", "report.json", "report.md", "report.html"}
+Stage = Literal["finetune", "prune", "export", "bundle"]
+_RESULTS = {
+    *("validation.json", "benchmark.json", "devices.json", "latency.json"),
+    *("report.json", "report.md", "report.html"),
+}
 _LIBRARIES = (
     "dsee-compress",
     "torch",
@@ -174,15 +177,19 @@ def digest(files: list[Path]) -> str:
     return total.hexdigest()
 
 
-def fingerprint(folder: Path) -> str:
-    """SHA-256 of a stage folder: its files and what its manifest says, but neither timings nor reports."""
-    files = [
+def contents(folder: Path) -> list[Path]:
+    """The files of a stage folder but for its manifest, and for what was measured of it later."""
+    return [
         path
         for path in folder.iterdir()
         if path.is_file() and path.name not in {MANIFEST, *_RESULTS} and not path.name.startswith(".")
     ]
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 of a stage folder: its files and what its manifest says, but neither timings nor reports."""
     manifest = read(folder).model_dump(mode="json", include={"stage", "config", "architecture", "task", "structure"})
-    described = json.dumps(manifest, sort_keys=True) + digest(files)
+    described = json.dumps(manifest, sort_keys=True) + digest(contents(folder))
     return hashlib.sha256(described.encode()).hexdigest()
 
 

@@ -349,6 +349,14 @@ class BenchmarkConfig(StrictConfig):
         return self
 
 
+class BundleConfig(StrictConfig):
+    """Options of `bundle`."""
+
+    precision: Precision | None = Field(
+        None, description="Artifact to take; int8 if the export has it, else its first, if not given."
+    )
+
+
 class RunConfig(StrictConfig):
     """A recipe: the options of every stage of one run."""
 

@@ -1,0 +1,259 @@
+"""Answer texts with the model in this folder; numpy, onnxruntime and tokenizers are all that it needs.
+
+    echo "a text" | python predict.py
+    python predict.py FILE.txt --output answers.jsonl
+
+Each line that goes in gives one line of JSON, in the same order: an answer, or what is wrong with the line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+try:
+    import numpy as np
+    import onnxruntime
+    from tokenizers import Encoding, Tokenizer
+except ImportError as missing:
+    print(f"error: {missing.name} is not installed; pip install -r requirements.txt", file=sys.stderr)
+    sys.exit(2)
+
+Texts = tuple[str, ...]
+"""What one answer is about: one text, or the two of a pair."""
+FILE_BATCH = 8
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class UsageError(Exception):
+    """A mistake in what was asked for, which ends the program: one sentence."""
+
+
+class LineError(Exception):
+    """What is wrong with one line; the others are answered."""
+
+
+class Model:
+    """The tokenizer and the ONNX model of a bundle."""
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        """Load the bundle in `folder`; UsageError if a file is missing or damaged."""
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads or 0
+        try:
+            self.bundle: dict[str, Any] = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            self._tokenizer.no_padding()
+            self._tokenizer.enable_truncation(
+                self.bundle["max_length"], strategy="longest_first", direction=self.bundle["truncation_side"]
+            )
+            self._session = onnxruntime.InferenceSession(
+                str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # each library has its own
+            raise UsageError(f"the bundle in {folder} is damaged ({first_line(error)}); copy it again") from error
+
+    def encode(self, texts: Texts) -> Encoding:
+        """One text or a pair as tokens, cut to the length that the model was trained with; not padded."""
+        return self._tokenizer.encode(*texts)
+
+    def pad(self, rows: list[Encoding]) -> dict[str, Any]:
+        """The model's inputs, int64 arrays (rows, tokens), padded to the longest row."""
+        padding = self.bundle["padding"]
+        length = max(len(row) for row in rows)
+        kinds = {
+            "input_ids": ("ids", padding["id"]),
+            "attention_mask": ("attention_mask", 0),
+            "token_type_ids": ("type_ids", padding["type_id"]),
+        }
+        arrays = {}
+        for name in self.bundle["inputs"]:
+            attribute, filler = kinds[name]
+            arrays[name] = np.full((len(rows), length), filler, np.int64)
+            for array, row in zip(arrays[name], rows):
+                start = length - len(row) if padding["side"] == "left" else 0
+                array[start : start + len(row)] = getattr(row, attribute)
+        return arrays
+
+    def answer(self, rows: list[Texts]) -> list[dict[str, Any]]:
+        """The label and its probability for each row; in regression the number alone."""
+        if not rows:
+            return []
+        logits = self._session.run(["logits"], self.pad([self.encode(row) for row in rows]))[0].astype(np.float64)
+        if self.bundle["task"] == "regression":
+            return [{"score": float(row[0])} for row in logits]
+        powers = np.exp(logits - logits.max(-1, keepdims=True))
+        probabilities = powers / powers.sum(-1, keepdims=True)
+        labels = self.bundle["labels"]
+        return [{"label": labels[row.argmax()], "score": float(row.max())} for row in probabilities]
+
+
+def read_plain(line: str, columns: list[str]) -> Texts:
+    """The text of a plain line, or the two of a pair that a tab separates."""
+    if not line.strip():
+        raise LineError("it is empty")
+    if len(columns) == 1:
+        return (line,)
+    texts = tuple(line.split("\t"))
+    if len(texts) != len(columns):
+        raise LineError(f"a pair is two texts with one tab between them, and there are {len(texts) - 1} tabs")
+    return texts
+
+
+def read_json(line: str, columns: list[str]) -> Texts:
+    """The text columns of a line of JSON."""
+    if not line.strip():
+        raise LineError("it is empty")
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise LineError(f"it is not JSON: {first_line(error)}") from error
+    if not isinstance(row, dict):
+        raise LineError("it is not a JSON object")
+    return tuple(_text(row, column) for column in columns)
+
+
+def _text(row: dict[str, Any], column: str) -> str:
+    if column not in row:
+        raise LineError(f"it has no column {column!r}")
+    text = row[column]
+    if not isinstance(text, str):
+        raise LineError(f"column {column!r} holds no text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise LineError(f"column {column!r} holds half of a surrogate pair, which is no character") from error
+    return text
+
+
+READERS: dict[str, Callable[[str, list[str]], Texts]] = {".txt": read_plain, ".jsonl": read_json}
+
+
+def answers(
+    model: Model, lines: Iterable[bytes], read: Callable[[str, list[str]], Texts], batch: int
+) -> Iterator[list[dict[str, Any]]]:
+    """One answer or `error` a line, in batches of as many lines, in their order."""
+    numbered = enumerate(lines, start=1)
+    while some := list(itertools.islice(numbered, batch)):
+        rows: list[Texts] = []
+        errors: dict[int, str] = {}
+        for number, line in some:
+            try:
+                rows.append(read(_decode(line, number), model.bundle["text"]))
+            except LineError as error:
+                errors[number] = f"line {number}: {error}"
+        found = iter(model.answer(rows))
+        yield [{"error": errors[number]} if number in errors else next(found) for number, _ in some]
+
+
+def _decode(line: bytes, number: int) -> str:
+    if number == 1 and line.startswith(BYTE_ORDER_MARK):
+        line = line[len(BYTE_ORDER_MARK) :]
+    try:
+        return line.rstrip(b"\r\n").decode()
+    except UnicodeDecodeError as error:
+        raise LineError(f"it is not UTF-8: {error.reason} at byte {error.start + 1}") from error
+
+
+def write(batches: Iterable[list[dict[str, Any]]], output: Path) -> str:
+    """Write the answers to `output`, as a whole or not at all; returns how many there are."""
+    partial = output.with_name(f".{output.name}.partial")
+    counts = {"answers": 0, "errors": 0}
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            for batch in batches:
+                for answer in batch:
+                    counts["errors" if "error" in answer else "answers"] += 1
+                    file.write(json.dumps(answer) + "\n")
+        partial.replace(output)
+    finally:
+        if partial.exists():
+            partial.unlink()
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
+
+
+def print_answers(batches: Iterable[list[dict[str, Any]]]) -> None:
+    """Print each batch as soon as it is there."""
+    for batch in batches:
+        for answer in batch:
+            print(json.dumps(answer))
+        sys.stdout.flush()
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its name if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see python {self.prog} --help")
+
+
+def _positive(value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number of at least 1")
+    return int(value)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = _Parser(description="Answer texts with the model in this folder, one line of JSON a line.")
+    parser.add_argument("file", nargs="?", type=Path, help=".txt or .jsonl; standard input, as .txt, if not given")
+    parser.add_argument("--output", type=Path, help="file to write instead of standard output")
+    parser.add_argument(
+        "--batch",
+        type=_positive,
+        help=f"lines a call of the model ({FILE_BATCH}; of standard input 1, answered at once)",
+    )
+    parser.add_argument("--threads", type=_positive, help="threads of a call (all cores)")
+    return parser.parse_args()
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    file: Path | None = arguments.file
+    output: Path | None = arguments.output
+    suffix = ".txt" if file is None else file.suffix.lower()
+    if suffix not in READERS:
+        raise UsageError(f"{file} is neither .txt, with a text a line, nor .jsonl")
+    if file is not None and not file.is_file():
+        raise UsageError(f"there is no file {file}")
+    if output is not None:
+        if not output.parent.is_dir():
+            raise UsageError(f"there is no folder {output.parent} for the output")
+        if output.is_dir():
+            raise UsageError(f"the output {output} is a folder; give a file")
+        if file is not None and output.resolve() == file.resolve():
+            raise UsageError(f"the output {output} is the input; give another file")
+    model = Model(Path(__file__).resolve().parent, arguments.threads)
+    with sys.stdin.buffer if file is None else file.open("rb") as lines:
+        batch = arguments.batch or (1 if file is None else FILE_BATCH)
+        batches = answers(model, lines, READERS[suffix], batch)
+        if output is None:
+            print_answers(batches)
+        else:
+            print(f"{write(batches, output)}; wrote {output}", file=sys.stderr)
+
+
+def main() -> int:
+    """Run with the shell's arguments; returns 0, or 2 for a mistake in what was asked for."""
+    try:
+        _run(_arguments())
+    except BrokenPipeError:  # who reads the answers has enough of them, `head` say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (UsageError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""ONNX folder → folder and zip file that run on a device without torch, transformers or this package."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from .. import architectures, checkpoint, distributed, tasks
+from ..checkpoint import Manifest
+from ..configs import BundleConfig
+from ..errors import GateError, UserError
+from ..evaluation import inputs, session
+from ..progress import step
+from . import common
+from .export import artifacts
+
+SCHEMA = 1
+MODEL = "model.onnx"
+PROGRAMS = Path(__file__).parents[1] / "bundling"
+COPIED = ("predict.py", "bench.py", "requirements.txt", "README.md")
+"""What every bundle holds as it stands in `bundling/`."""
+PROBES = (
+    "",
+    "a",
+    "  spaces, \t a tab and \r\n lines  ",
+    "Two words, UPPER and lower; [CLS] [SEP] [MASK] <s> </s>",
+    "an emoji 🙂, a family 👩‍👩‍👧, a NUL \0 and an ä made of a\u0308",
+    "中文 日本語 한국어 العربية हिन्दी ไทย Ελληνικά кириллица",
+    "long " * 1200,
+    "the same length " * 400,
+)
+"""Texts on which tokenizers are apt to differ."""
+
+
+@distributed.in_main
+def bundle(source: Path, config: BundleConfig, output: Path, overwrite: bool = False) -> Path:
+    """Write one artifact of `source` with all that answering needs to `output`, and the same to `output`.zip.
+
+    Raises GateError if the programs in it would feed the model with other tokens than transformers does.
+    """
+    parent = checkpoint.read(source, "export")
+    _require_apart(source, output)
+    precision, model = _choose(source, parent, config.precision)
+    resolved = config.resolved() | {"precision": precision}
+    link = checkpoint.link_parent(source, output)
+    programs = checkpoint.digest([PROGRAMS / name for name in COPIED])
+    place = output.resolve()
+    archive = place.with_name(f"{place.name}.zip")
+    partial = archive.with_name(f".{archive.name}.partial")
+    identity = {"parent": link.fingerprint, "programs": programs}
+    try:
+        if checkpoint.up_to_date(output, "bundle", resolved, identity, overwrite):
+            if not archive.exists():
+                _pack(output, place.name, partial)
+                partial.replace(archive)
+            return output
+        if archive.exists() and not overwrite:
+            raise UserError(f"{archive} already exists; choose another output, or use --overwrite to replace it")
+        with step(f"bundle {model.name}"), checkpoint.writing(output, overwrite) as folder:
+            described = _describe(source, parent, precision, model)
+            _fill(folder, source, model, described)
+            _require_same_tokens(folder, common.tokenizer_of(source), parent)
+            manifest = checkpoint.child_of(
+                parent,
+                link,
+                stage="bundle",
+                config=resolved,
+                structure=parent.structure,
+                inputs={"programs": programs},
+                seed=parent.seed,
+                metrics={"artifact": described["artifact"]},
+            )
+            checkpoint.write_manifest(folder, manifest)
+            _pack(folder, place.name, partial)
+            # A kill from here on leaves no archive beside a folder of another content; the next run packs it.
+            archive.unlink(missing_ok=True)
+        partial.replace(archive)
+    finally:
+        partial.unlink(missing_ok=True)
+    return output
+
+
+def _require_apart(source: Path, output: Path) -> None:
+    """UserError if one of the two folders would hold the other."""
+    inner, outer = output.resolve(), source.resolve()
+    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+        raise UserError(f"the output {output} would lie in {source}, or hold it; choose an output beside it")
+
+
+def _choose(source: Path, manifest: Manifest, asked: str | None) -> tuple[str, Path]:
+    """The precision to bundle and its ONNX file; UserError if the export does not have what was asked for."""
+    there = artifacts(source, manifest)
+    precision = asked or ("int8" if "int8" in there else next(iter(there)))
+    if precision not in there:
+        raise UserError(
+            f"{source} has no {precision} artifact, only {', '.join(there)}; choose that, or export {precision}, too"
+        )
+    return precision, there[precision]
+
+
+def _describe(source: Path, manifest: Manifest, precision: str, model: Path) -> dict[str, Any]:
+    """The content of bundle.json; UserError for a model that does not load or a tokenizer that is of Python alone."""
+    tokenizer = common.tokenizer_of(source)
+    if not tokenizer.is_fast:
+        raise UserError(f"{source} has no tokenizer.json, and the tokenizers library needs one; use a fast tokenizer")
+    config = checkpoint.model_config(source)
+    with session.Session(model) as live:
+        names = live.inputs
+    return {
+        "schema": SCHEMA,
+        "artifact": f"{manifest.metrics['kind']}_{precision}",
+        "precision": precision,
+        "task": manifest.task.name,
+        "text": manifest.task.text,
+        "labels": manifest.task.labels,
+        "max_length": manifest.task.max_length,
+        "truncation_side": tokenizer.truncation_side,
+        "padding": {
+            "id": tokenizer.pad_token_id,
+            "type_id": tokenizer.pad_token_type_id,
+            "side": tokenizer.padding_side,
+        },
+        "inputs": names,
+        "vocabulary_size": config.vocab_size,
+        "longest_input": architectures.longest_input(config),
+        "export": checkpoint.fingerprint(source),
+        "made_from": {
+            "base": manifest.base,
+            "architecture": manifest.architecture,
+            "data": Path(manifest.task.data).name,
+            "heads": manifest.structure.head_counts,
+            "neurons": manifest.structure.neuron_counts,
+        },
+    }
+
+
+def _fill(folder: Path, source: Path, model: Path, described: dict[str, Any]) -> None:
+    """Put all but the manifest into `folder`."""
+    shutil.copyfile(model, folder / MODEL)
+    for data in model.parent.glob(f"{model.name}*data"):
+        shutil.copyfile(data, folder / data.name)  # the graph names it
+    shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
+    for name in COPIED:
+        shutil.copyfile(PROGRAMS / name, folder / name)
+    checkpoint.write_json(folder / "bundle.json", described)
+
+
+def _require_same_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase, manifest: Manifest) -> None:
+    """GateError unless predict.py feeds the model with what validation does, padding and all."""
+    from ..bundling import predict
+
+    task = manifest.task
+    ids = np.random.default_rng(0).integers(0, len(tokenizer), (8, 2 * task.max_length))
+    probes = [*PROBES, *tokenizer.batch_decode(ids)]
+    rows = [(text,) for text in probes] if len(task.text) == 1 else [*zip(probes, reversed(probes), strict=True)]
+    encoded = [dict(tokenizer(*row, truncation=True, max_length=task.max_length)) for row in rows]
+    model = predict.Model(folder)
+    for start, expected in enumerate(inputs.padded_batches(encoded, tasks.collator(tokenizer), 2)):
+        batch = rows[2 * start : 2 * start + 2]
+        found = model.pad([model.encode(row) for row in batch])
+        if not all(np.array_equal(found[name], expected[name]) for name in model.bundle["inputs"]):
+            raise GateError(f"gate 'bundle' failed: tokenizers and transformers differ on {json.dumps(batch)[:200]}")
+
+
+def _pack(folder: Path, name: str, archive: Path) -> None:
+    """Zip a bundle's files below `name/`; equal bundles give equal archives."""
+    with zipfile.ZipFile(archive, "w") as packed:
+        for path in sorted([*checkpoint.contents(folder), folder / checkpoint.MANIFEST]):
+            entry = zipfile.ZipInfo(f"{name}/{path.name}")
+            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            entry.file_size = path.stat().st_size
+            with path.open("rb") as stream, packed.open(entry, "w") as target:
+                shutil.copyfileobj(stream, target, 1 << 20)
+    checkpoint.fsync(archive)

@@ -1,0 +1,51 @@
+"""A device: a Python that has what a bundle's requirements name, and nothing of ours."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("numpy", "onnxruntime", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A virtual environment, and how programs are run in it."""
+
+    python: Path
+
+    def run(self, program: Path | str, *arguments: object, given: bytes | None = None, folder: Path | None = None):
+        """Run a program of a bundle with `given` on its standard input, in `folder`."""
+        command = [str(self.python), "-I", str(program), *map(str, arguments)]
+        return subprocess.run(command, input=given, capture_output=True, check=False, cwd=folder)
+
+    def answers(self, bundle: Path, *arguments: object, given: bytes | None = None) -> list[dict]:
+        """What predict.py prints, a line a line."""
+        done = self.run(bundle / "predict.py", *arguments, given=given)
+        assert done.returncode == 0, done.stderr.decode()
+        return [json.loads(line) for line in done.stdout.decode("ascii").splitlines()]
+
+
+def make(folder: Path, *requirements: object) -> Device:
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    python = folder / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
+    return Device(python)
+
+
+@pytest.fixture(scope="session")
+def device(tmp_path_factory: pytest.TempPathFactory) -> Device:
+    """With the versions that the project is tested with."""
+    return make(tmp_path_factory.mktemp("device"), "-c", ROOT / "constraints.txt", *PACKAGES)
+
+
+@pytest.fixture(scope="session")
+def oldest_device(tmp_path_factory: pytest.TempPathFactory) -> Device:
+    """With the lower bounds of a bundle's requirements."""
+    lines = (ROOT / "dsee_compress" / "bundling" / "requirements.txt").read_text().splitlines()
+    oldest = [line.replace(">=", "==") for line in lines if not line.startswith("#")]
+    return make(tmp_path_factory.mktemp("oldest"), *oldest)
