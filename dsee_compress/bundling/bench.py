@@ -13,7 +13,9 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
@@ -89,22 +91,19 @@ def summarise(samples: list[float], batch: int) -> dict[str, float]:
 
 def cold_start_ms(bundle: dict[str, Any], threads: int) -> float:
     """Median milliseconds from the start of a fresh predict.py to its first answer, to one short text."""
-    line = "\t".join("hello" for _ in bundle["text"]) + "\n"
     command = [sys.executable, str(FOLDER / "predict.py"), "--threads", str(threads)]
     taken = []
-    for _ in range(COLD_STARTS):
-        started = time.perf_counter_ns()
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-            process.stdin.write(line)
-            process.stdin.flush()
-            answer = process.stdout.readline()
-            taken.append((time.perf_counter_ns() - started) / 1e6)
-            process.stdin.close()
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as given:
+        given.write("\t".join("hello" for _ in bundle["text"]) + "\n")
+        for _ in range(COLD_STARTS):
+            given.seek(0)
+            started = time.perf_counter_ns()
+            with subprocess.Popen(command, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+                answer = process.stdout.readline() if process.stdout else b""
+                taken.append((time.perf_counter_ns() - started) / 1e6)
+                _, said = process.communicate()
             if not answer:
-                raise UsageError(f"predict.py gave no answer: {process.stderr.read().strip()}")
+                raise UsageError(f"predict.py gave no answer ({' '.join(said.decode(errors='replace').split())})")
     return statistics.median(taken)
 
 
@@ -197,10 +196,10 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see python {self.prog} --help")
 
 
-def _at_least(least: int) -> Any:
+def _whole(least: int, most: int = 1_000_000) -> Callable[[str], int]:
     def parse(value: str) -> int:
-        if not value.isdecimal() or int(value) < least:
-            raise argparse.ArgumentTypeError(f"{value!r} is not a whole number of at least {least}")
+        if not value.isdecimal() or not least <= int(value) <= most:
+            raise argparse.ArgumentTypeError(f"{value!r} is not a whole number from {least} to {most}")
         return int(value)
 
     return parse
@@ -210,21 +209,25 @@ def _arguments(bundle: dict[str, Any]) -> argparse.Namespace:
     longest = bundle["longest_input"]
     parser = _Parser(
         description="Measure the model in this folder; writes latency.json.",
+        allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--batch", type=_at_least(1), default=1, help="sequences a call")
-    parser.add_argument("--sequence-length", type=_at_least(2), default=min(128, longest), help="tokens a sequence")
-    parser.add_argument("--threads", type=_at_least(1), default=physical_cores(), help="threads of a call")
-    parser.add_argument("--samples", type=_at_least(10), default=100, help="timed calls")
-    parser.add_argument("--warmup", type=_at_least(0), default=5, help="untimed calls before them")
+    parser.add_argument("--batch", type=_whole(1), default=1, help="sequences a call")
+    parser.add_argument(
+        "--sequence-length", type=_whole(2, longest), default=min(128, longest), help="tokens a sequence"
+    )
+    parser.add_argument(
+        "--threads", type=_whole(1, os.cpu_count() or 1), default=physical_cores(), help="threads of a call"
+    )
+    parser.add_argument("--samples", type=_whole(10), default=100, help="timed calls")
+    parser.add_argument("--warmup", type=_whole(0), default=5, help="untimed calls before them")
     parser.add_argument("--output", type=Path, default=Path("latency.json"), help="file to write")
     arguments = parser.parse_args()
-    if arguments.sequence_length > longest:
-        raise UsageError(
-            f"--sequence-length {arguments.sequence_length} is more than the {longest} tokens that the model reads"
-        )
-    if not arguments.output.parent.is_dir() or arguments.output.is_dir():
-        raise UsageError(f"--output {arguments.output} is no file in a folder that is there")
+    output: Path = arguments.output
+    if not output.parent.is_dir():
+        raise UsageError(f"there is no folder {output.parent} for the output")
+    if output.exists() and not output.is_file():
+        raise UsageError(f"the output {output} is no file that could be replaced; give another")
     return arguments
 
 

@@ -197,22 +197,27 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see python {self.prog} --help")
 
 
-def _positive(value: str) -> int:
-    if not value.isdecimal() or int(value) < 1:
-        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number of at least 1")
-    return int(value)
+def _whole(most: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not value.isdecimal() or not 1 <= int(value) <= most:
+            raise argparse.ArgumentTypeError(f"{value!r} is not a whole number from 1 to {most}")
+        return int(value)
+
+    return parse
 
 
 def _arguments() -> argparse.Namespace:
-    parser = _Parser(description="Answer texts with the model in this folder, one line of JSON a line.")
+    parser = _Parser(
+        description="Answer texts with the model in this folder, one line of JSON a line.", allow_abbrev=False
+    )
     parser.add_argument("file", nargs="?", type=Path, help=".txt or .jsonl; standard input, as .txt, if not given")
     parser.add_argument("--output", type=Path, help="file to write instead of standard output")
     parser.add_argument(
         "--batch",
-        type=_positive,
+        type=_whole(1_000_000),
         help=f"lines a call of the model ({FILE_BATCH}; of standard input 1, answered at once)",
     )
-    parser.add_argument("--threads", type=_positive, help="threads of a call (all cores)")
+    parser.add_argument("--threads", type=_whole(os.cpu_count() or 1), help="threads of a call (all cores)")
     return parser.parse_args()
 
 
@@ -227,8 +232,8 @@ def _run(arguments: argparse.Namespace) -> None:
     if output is not None:
         if not output.parent.is_dir():
             raise UsageError(f"there is no folder {output.parent} for the output")
-        if output.is_dir():
-            raise UsageError(f"the output {output} is a folder; give a file")
+        if output.exists() and not output.is_file():
+            raise UsageError(f"the output {output} is no file that could be replaced; give another")
         if file is not None and output.resolve() == file.resolve():
             raise UsageError(f"the output {output} is the input; give another file")
     model = Model(Path(__file__).resolve().parent, arguments.threads)

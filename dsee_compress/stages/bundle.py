@@ -157,7 +157,8 @@ def _require_same_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase, manif
     ids = np.random.default_rng(0).integers(0, len(tokenizer), (8, 2 * task.max_length))
     probes = [*PROBES, *tokenizer.batch_decode(ids)]
     rows = [(text,) for text in probes] if len(task.text) == 1 else [*zip(probes, reversed(probes), strict=True)]
-    encoded = [dict(tokenizer(*row, truncation=True, max_length=task.max_length)) for row in rows]
+    columns = tokenizer(*map(list, zip(*rows, strict=True)), truncation=True, max_length=task.max_length)
+    encoded = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     model = predict.Model(folder)
     for start, expected in enumerate(inputs.padded_batches(encoded, tasks.collator(tokenizer), 2)):
         batch = rows[2 * start : 2 * start + 2]

@@ -1,12 +1,15 @@
 """A device: a Python that has what a bundle's requirements name, and nothing of ours."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+import dsee_compress
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("numpy", "onnxruntime", "tokenizers")
@@ -49,3 +52,21 @@ def oldest_device(tmp_path_factory: pytest.TempPathFactory) -> Device:
     lines = (ROOT / "dsee_compress" / "bundling" / "requirements.txt").read_text().splitlines()
     oldest = [line.replace(">=", "==") for line in lines if not line.startswith("#")]
     return make(tmp_path_factory.mktemp("oldest"), *oldest)
+
+
+@pytest.fixture(scope="session")
+def small_export(bert_tuned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX folder of the unpruned BERT, fp32 and int8."""
+    return dsee_compress.export(bert_tuned, output=tmp_path_factory.mktemp("small") / "export")
+
+
+@pytest.fixture(scope="session")
+def small(small_export: Path) -> Path:
+    """A bundle of it."""
+    return dsee_compress.bundle(small_export, output=small_export.parent / "bundle")
+
+
+@pytest.fixture
+def damaged(small: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle, for a test to damage."""
+    return Path(shutil.copytree(small, tmp_path / "damaged"))

@@ -12,6 +12,7 @@ import dsee_compress
 from dsee_compress import checkpoint
 from dsee_compress.configs import (
     BenchmarkConfig,
+    BundleConfig,
     ExportConfig,
     FinetuneConfig,
     ImportPeftConfig,
@@ -25,6 +26,7 @@ CONFIGS = {
     "export": ExportConfig,
     "validate": ValidateConfig,
     "benchmark": BenchmarkConfig,
+    "bundle": BundleConfig,
 }
 FUNCTIONS = {**CONFIGS, "import_peft": ImportPeftConfig}
 
@@ -99,6 +101,7 @@ def test_the_whole_way_by_hand(capsys, bert, data, tmp_path, monkeypatch):
         ("export", pruned, "--output", onnx, "--precision", "fp32", "--precision", "int8"),
         ("validate", onnx, "--data", data, "--max-drop", 0.9, "--max-compression-drop", 0.9),
         ("benchmark", onnx, "--baseline", dense, "--samples", 10, "--rounds", 1, "--sequence-length", 16),
+        ("bundle", onnx, "--output", tmp_path / "bundle", "--precision", "fp32"),
         ("report", onnx),
     ]
     for command in shell:
