@@ -27,6 +27,8 @@ except ImportError as missing:
 
 Texts = tuple[str, ...]
 """What one answer is about: one text, or the two of a pair."""
+OLDEST_RUNTIME = (1, 22)
+"""Up to 1.20, onnxruntime runs the same model without complaint and answers texts that were padded wrongly."""
 FILE_BATCH = 8
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -43,7 +45,11 @@ class Model:
     """The tokenizer and the ONNX model of a bundle."""
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
-        """Load the bundle in `folder`; UsageError if a file is missing or damaged."""
+        """Load the bundle in `folder`; UsageError if a file is missing or damaged, or onnxruntime is too old."""
+        if tuple(map(int, onnxruntime.__version__.split(".")[:2])) < OLDEST_RUNTIME:
+            raise UsageError(
+                f"onnxruntime {onnxruntime.__version__} is too old to answer rightly; pip install -r requirements.txt"
+            )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads or 0

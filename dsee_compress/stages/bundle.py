@@ -134,6 +134,7 @@ def _describe(source: Path, manifest: Manifest, precision: str, model: Path) -> 
             "data": Path(manifest.task.data).name,
             "heads": manifest.structure.head_counts,
             "neurons": manifest.structure.neuron_counts,
+            "versions": manifest.versions,
         },
     }
 

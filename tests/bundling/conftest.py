@@ -50,7 +50,7 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Device:
 def oldest_device(tmp_path_factory: pytest.TempPathFactory) -> Device:
     """With the lower bounds of a bundle's requirements."""
     lines = (ROOT / "dsee_compress" / "bundling" / "requirements.txt").read_text().splitlines()
-    oldest = [line.replace(">=", "==") for line in lines if not line.startswith("#")]
+    oldest = [line.replace(">=", "==") + ".0" for line in lines if not line.startswith("#")]
     return make(tmp_path_factory.mktemp("oldest"), *oldest)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import dsee_compress
 from dsee_compress import checkpoint, tasks
+from dsee_compress.bundling import predict
 from dsee_compress.evaluation import inputs, session
 from dsee_compress.stages import common
 
@@ -93,11 +94,27 @@ def test_labels_are_those_of_optimum_and_of_validation(device, exported, bundled
     assert [answer["score"] for answer in plain] == pytest.approx(scores, abs=1e-6)
 
 
-def test_the_oldest_versions_give_the_same_answers(oldest_device, device, bundled):
-    texts = "\n".join(sentences(40)).encode()
-    newest, oldest = (each.answers(bundled, given=texts) for each in (device, oldest_device))
-    assert [answer["label"] for answer in oldest] == [answer["label"] for answer in newest]
-    assert [answer["score"] for answer in oldest] == pytest.approx([answer["score"] for answer in newest], abs=1e-4)
+def test_the_oldest_versions_give_the_same_answers(oldest_device, device, bundled, precision):
+    """In batches, where texts are padded; int8 rounds otherwise from version to version."""
+    texts = "\n".join(sentences(200)).encode()
+    newest, oldest = (each.answers(bundled, "--batch", BATCH, given=texts) for each in (device, oldest_device))
+    same = np.mean([left["label"] == right["label"] for left, right in zip(newest, oldest, strict=True)])
+    if precision == "int8":
+        assert same > 0.95
+    else:
+        assert same == 1
+        assert [row["score"] for row in oldest] == pytest.approx([row["score"] for row in newest], abs=1e-4)
+
+
+def test_a_runtime_that_pads_wrongly_is_refused(device, small, tmp_path):
+    """1.20 was measured to run the model and to change one label in twenty."""
+    bound = next(line for line in (small / "requirements.txt").read_text().splitlines() if "onnxruntime" in line)
+    assert bound == "onnxruntime>={}.{}".format(*predict.OLDEST_RUNTIME)
+    (tmp_path / "onnxruntime.py").write_text("__version__ = '1.20.1'")
+    code = f"import sys, runpy; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['predict.py']; "
+    code += f"runpy.run_path({str(small / 'predict.py')!r}, run_name='__main__')"
+    done = subprocess.run([device.python, "-Ic", code], capture_output=True, check=False)
+    refused(done, "onnxruntime 1.20.1 is too old to answer rightly; pip install -r requirements.txt")
 
 
 PAIR = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-2, "text": "question,passage", "max_length": 16}
