@@ -55,7 +55,7 @@ def test_figures_follow_from_the_samples_as_those_of_benchmark(measured):
 
 def test_cold_start_and_memory_are_of_whole_processes(measured):
     row = measured["latency"][0]
-    assert row["cold_start_ms"] > 50 > row["p50_ms"]
+    assert row["cold_start_ms"] > np.min(row["raw_ms"]), "a process starts, loads and answers"
     assert 20 < row["peak_rss_mb"] < 300
 
 
