@@ -14,10 +14,10 @@ import time
 
 import numpy as np
 import torch
-from dsee_compress.evaluation.peak_memory import peak_mb
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from dsee_compress.configs import FinetuneConfig
+from dsee_compress.evaluation.fresh_process import peak_mb
 from dsee_compress.tasks import pretrained
 
 from . import peers
