@@ -35,6 +35,7 @@ def fp16(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str
 
     model = OnnxModel(onnx.load(str(source)))
     # What contrib operators give has no inferred shape, and the conversion needs none.
+    model.disable_shape_inference()
     model.convert_float_to_float16(use_symbolic_shape_infer=False, keep_io_types=True)
     model.save_model_to_file(str(target))
     return {}

@@ -14,7 +14,7 @@ from ..configs import OPSETS, ExportConfig, Precision
 from ..errors import UserError
 from ..evaluation import inputs, parity, session
 from ..evaluation.inputs import Batch, random_batches
-from ..exporting import first_token, fusion, graph, metadata, ort_format, precision
+from ..exporting import first_token, fusion, graph, metadata, normalisation, ort_format, precision
 from ..progress import step
 from ..targets import Target
 from . import common
@@ -66,6 +66,8 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
             else:
                 graph.to_portable(model, fp32, config.opset)
                 metrics["narrowed_nodes"] = 0
+            if target.provider == "cpu":
+                normalisation.sum_before(fp32)
             metrics["fp32"] = vars(count(fp32))
         with step("compare with PyTorch"):
             proof = export_gate(model, fp32)

@@ -8,9 +8,9 @@ import pytest
 from onnx import numpy_helper
 
 import dsee_compress
-from dsee_compress import checkpoint
+from dsee_compress import architectures, checkpoint
 from dsee_compress.errors import UserError
-from dsee_compress.evaluation import session
+from dsee_compress.evaluation import session, shares
 from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.exporting import metadata, precision, static
 from dsee_compress.stages.export import ARTIFACTS
@@ -76,6 +76,28 @@ def test_every_product_of_weights_is_lower(everything):
     assert all(producers[node.input[0]] == "DequantizeLinear" for node in products)
     kept = checkpoint.read(everything).metrics["int8_static"]["fp32_nodes"]
     assert len(products) + len(kept) >= 6 * models.LAYERS
+
+
+def test_each_part_weighs_what_its_precision_says(everything, style):
+    """Of the four parts; only the fused graph still has the names of the modules."""
+    if style == "portable":
+        assert all(weight >= 0 for weight in parts(everything, "int4").values())
+        return
+    full = parts(everything, "fp32")
+    assert {name: round(full[name] / weight, 1) for name, weight in parts(everything, "fp16").items()} == dict.fromkeys(
+        full, 2.0
+    )
+    for name in ("int8", "int8_static", "int4"):
+        lower = parts(everything, name)
+        assert all(1.5 < full[part] / lower[part] <= 8 for part in ("embeddings", "attention", "ffn")), (
+            name,
+            full,
+            lower,
+        )
+
+
+def parts(folder, name: str) -> dict[str, float]:
+    return shares.megabytes(folder / ARTIFACTS[name], architectures.get(checkpoint.read(folder).architecture))
 
 
 def test_the_way_goes_on_from_every_precision(everything):

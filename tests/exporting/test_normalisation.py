@@ -1,0 +1,52 @@
+"""Sums and layer normalisations stay apart: in the file, and in what ONNX Runtime makes of it when it loads it."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from dsee_compress import architectures
+from dsee_compress.evaluation.inputs import random_batches
+from dsee_compress.evaluation.session import Session
+from dsee_compress.exporting import fusion, graph, normalisation
+
+from ..fixtures import models
+
+
+@pytest.fixture(scope="module", params=["fused", "portable"])
+def path(request, family, tmp_path_factory):
+    """A graph as it was before."""
+    folder = tmp_path_factory.mktemp("norms")
+    model = models.build(family).eval()
+    if request.param == "portable":
+        graph.to_portable(model, folder / "model.onnx", 23)
+    else:
+        graph.to_onnx(model, folder / "plain.onnx", 18)
+        fusion.fuse(folder / "plain.onnx", folder / "model.onnx", architectures.of(model))
+    return folder / "model.onnx"
+
+
+def loaded(path, target) -> list[str]:
+    """The operators that a session runs."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(target)
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(target).graph.node]
+
+
+def logits(path) -> np.ndarray:
+    with Session(path) as live:
+        return np.concatenate([live.forward(batch) for batch in random_batches([(4, 9), (3, 30)], 200, live.inputs)])
+
+
+def test_sums_stay_apart_and_the_function_the_same(path, tmp_path):
+    before = logits(path)
+    assert "SkipLayerNormalization" in loaded(path, tmp_path / "before.onnx")
+    changed = tmp_path / "changed.onnx"
+    changed.write_bytes(path.read_bytes())
+    assert normalisation.sum_before(changed) >= 2 * models.LAYERS
+    assert np.abs(logits(changed) - before).max() <= 1e-5
+    run = loaded(changed, tmp_path / "after.onnx")
+    assert "SkipLayerNormalization" not in run and run.count("Sum") >= 2 * models.LAYERS
+    onnx.checker.check_model(onnx.load(changed))
