@@ -126,7 +126,7 @@ def test_what_cannot_be_bundled_is_one_sentence_and_leaves_nothing(copy, bert_tu
     assert "is the output of finetune; this needs that of export" in refuse(capsys, bert_tuned, "--output", output)
     assert "would lie in" in refuse(capsys, copy, "--output", copy / "bundle")
     assert "or hold it" in refuse(capsys, copy, "--output", tmp_path, "--overwrite")
-    assert "precision: input should be 'fp32' or 'int8'" in refuse(capsys, copy, "--output", output, "--precision", "x")
+    assert "precision: input should be 'fp32', 'fp16'" in refuse(capsys, copy, "--output", output, "--precision", "x")
     (copy / "model_int8.onnx").write_bytes(b"no")
     assert "ONNX Runtime cannot load" in refuse(capsys, copy, "--output", output)
     (copy / "model_int8.onnx").unlink()
