@@ -7,7 +7,9 @@ ROOT = Path(__file__).parents[1] / "dsee_compress"
 FLOOR = {
     "stages": 4,
     "targets": 3,
-    **dict.fromkeys(("adapters", "pruning", "exporting", "evaluation", "tasks", "training", "reporting"), 2),
+    **dict.fromkeys(
+        ("adapters", "bundling", "pruning", "exporting", "evaluation", "tasks", "training", "reporting"), 2
+    ),
     **dict.fromkeys(("architectures", "checkpoint", "configs", "distributed", "errors", "progress"), 1),
 }
 

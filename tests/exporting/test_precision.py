@@ -18,7 +18,7 @@ from dsee_compress.stages.export import ARTIFACTS
 from ..fixtures import models
 
 EVERY = list(ARTIFACTS)
-DECIBELS = {"fp16": 40.0, "int8": 15.0, "int8_static": 15.0, "int4": 5.0}
+DECIBELS = {"fp16": 40.0, "int8": 15.0, "int8_static": 15.0, "int4": 3.0}
 """At least so much signal over noise; the small models' logits are nearer to each other than a real model's."""
 
 
