@@ -42,6 +42,7 @@ def test_a_cut_to_the_default_is_a_quarter_of_the_flops(bert_tuned, tmp_path):
         "saved": 1 - costs[1] / costs[0],
         "exported": exported,
         "exported_saved": 1 - exported / costs[0],
+        "first_token": True,
         "sequence_length": 128,
     }
 
