@@ -76,7 +76,9 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Names = Annotated[list[str], BeforeValidator(_split_commas)]
 Precisions = Annotated[list[Precision], BeforeValidator(_split_commas)]
 _Patterns = (BeforeValidator(_split_pairs), AfterValidator(_compile))
-Sizes = Annotated[list[Annotated[int, Field(ge=1)]], BeforeValidator(_split_numbers), Field(min_length=1)]
+_Numbers = (BeforeValidator(_split_numbers), Field(min_length=1))
+Sizes = Annotated[list[Annotated[int, Field(ge=1)]], *_Numbers]
+Lengths = Annotated[list[Annotated[int, Field(ge=2)]], *_Numbers]
 Counts = Annotated[dict[str, Annotated[int, Field(ge=0)]], *_Patterns]
 Scales = Annotated[dict[str, Annotated[float, Field(gt=0)]], *_Patterns]
 
@@ -332,7 +334,7 @@ class BenchmarkConfig(StrictConfig):
         None, description="Other folders with ONNX models, ours or not, to be measured in the same turns."
     )
     batch: Sizes = Field([1], description="Sequences a call; several make a grid with the lengths and threads.")
-    sequence_length: Sizes = Field([128], description="Tokens a sequence.")
+    sequence_length: Lengths = Field([128], description="Tokens a sequence.")
     threads: Sizes | None = Field(None, description="Intra-op threads; the physical cores if not given.")
     samples: int = Field(100, ge=10, description="Timed calls an artifact.")
     rounds: int = Field(5, ge=1, description="Blocks into which the samples are divided; artifacts take turns.")

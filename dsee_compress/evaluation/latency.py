@@ -149,7 +149,7 @@ def size_mb(path: Path) -> dict[str, float]:
 def row(
     name: str, path: Path, samples: Samples, baseline: Samples, vocabulary: int, setting: Setting
 ) -> dict[str, Any]:
-    """One entry of report.json's `latency`."""
+    """One entry of report.json's `latency`, but for the file's size, which no setting changes."""
     return {
         "artifact": name,
         "provider": setting.provider,
@@ -160,6 +160,5 @@ def row(
         **summarise(samples, setting.batch),
         "speedup": speedup(baseline, samples, seed=setting.seed).as_json(),
         **fresh_process(path, vocabulary, setting),
-        **size_mb(path),
         "raw_ms": samples.round(4).tolist(),
     }

@@ -40,6 +40,8 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
         architectures.require_length(model, "sequence_length", length)
     settings = _settings(config, target)
     reference = next(iter(named))
+    with step("measure sizes"):
+        files = {name: {"baseline": name not in ours, **latency.size_mb(path)} for name, path in named.items()}
     obstacle = targets.obstacle(target)
     rows = []
     if obstacle:
@@ -48,7 +50,7 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
         session.require_provider(settings[0].provider)
         vocabulary = min(model.vocab_size, *(_vocabulary(path.parent, model.vocab_size) for path in named.values()))
         for setting in settings:
-            rows.append(_measure(named, ours, reference, vocabulary, setting))
+            rows.append(_measure(named, files, reference, vocabulary, setting))
     result = {
         "key": key,
         "reference": reference,
@@ -56,9 +58,7 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
         "not_measured": obstacle,
         "latency": rows[0] if rows else [],
         "grid": [row for others in rows[1:] for row in others],
-        "size": [
-            {"artifact": name, "baseline": name not in ours, **latency.size_mb(path)} for name, path in named.items()
-        ],
+        "size": [{"artifact": name, **file} for name, file in files.items()],
         "environment": environment.describe() | {"provider": settings[0].provider, "threads": settings[0].threads},
     }
     checkpoint.write_json(folder / RESULT, result)
@@ -127,14 +127,13 @@ def _vocabulary(folder: Path, otherwise: int) -> int:
 
 
 def _measure(
-    named: dict[str, Path], ours: dict[str, Path], reference: str, vocabulary: int, setting: Setting
+    named: dict[str, Path], files: dict[str, dict[str, Any]], reference: str, vocabulary: int, setting: Setting
 ) -> list[dict[str, Any]]:
     where = f"batch {setting.batch}, {setting.sequence_length} tokens, {setting.threads} threads"
     with step(f"time {', '.join(named)}: {where}"):
         samples = latency.measure(named, vocabulary, setting)
-    with step("measure cold start, memory and size"):
+    with step("measure cold start and memory"):
         return [
-            latency.row(name, path, samples[name], samples[reference], vocabulary, setting)
-            | {"baseline": name not in ours}
+            latency.row(name, path, samples[name], samples[reference], vocabulary, setting) | files[name]
             for name, path in named.items()
         ]

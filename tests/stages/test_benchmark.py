@@ -34,6 +34,12 @@ def test_a_grid_has_a_row_for_every_artifact_in_every_setting(cut):
     assert all(row["cold_start_ms"] > row["p50_ms"] for row in rows)
 
 
+@pytest.mark.parametrize("option, least", [("sequence_length", 2), ("batch", 1), ("threads", 1)])
+def test_a_grid_begins_where_a_single_setting_does(cut, option, least):
+    with pytest.raises(UserError, match=f"greater than or equal to {least}"):
+        dsee_compress.benchmark(cut, **{option: [least - 1, 8]}, **FEW)
+
+
 def test_folders_of_others_are_measured_in_the_same_turns(cut, bert_tuned, tmp_path):
     """One of ours, and one that Optimum's user might have: a model.onnx and nothing else."""
     other = dsee_compress.export(bert_tuned, output=tmp_path / "whole", precision="fp32")
