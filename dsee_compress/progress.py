@@ -1,5 +1,7 @@
 """Progress on stderr, so that stdout carries results alone."""
 
+import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,3 +20,19 @@ def step(text: str) -> Iterator[None]:
     with console.status(shown):
         yield
     console.print(f"[green]✓[/] {shown}")
+
+
+@contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """Without the warnings, and what these loggers say below an error, of libraries that talk of their insides."""
+    found = [logging.getLogger(name) for name in loggers]
+    levels = [logger.level for logger in found]
+    for logger in found:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(found, levels, strict=True):
+            logger.setLevel(level)

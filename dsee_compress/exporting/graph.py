@@ -1,9 +1,5 @@
 """A PyTorch model as an ONNX graph with dynamic batch and sequence length."""
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ..errors import UserError
+from ..progress import quiet
 
 SEEN_SHAPE = (2, 16)
 """Batch and sequence length of the inputs that the exporters trace."""
@@ -25,7 +22,7 @@ def to_onnx(model: PreTrainedModel, path: Path, opset: int) -> None:
     from optimum.exporters.onnx import export
 
     batch, length = SEEN_SHAPE
-    with _quiet():
+    with quiet("torch.onnx"):
         export(
             model,
             names,
@@ -44,7 +41,7 @@ def to_portable(model: PreTrainedModel, path: Path, opset: int) -> None:
     batch, length = torch.export.Dim("batch_size"), torch.export.Dim("sequence_length")
     # One tensor an input: the exporter takes two inputs that are one tensor for one input.
     example = {name: torch.ones(SEEN_SHAPE, dtype=torch.int64) for name in names}
-    with _quiet():
+    with quiet("torch.onnx"):
         program = torch.onnx.export(
             model,
             kwargs=example,
@@ -71,17 +68,3 @@ def _names(model: PreTrainedModel) -> Any:
     except ImportError as error:
         raise UserError(f"exporting needs optimum-onnx ({error}); pip install 'dsee-compress[cpu]'") from error
     return constructor(model.config)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporters' warnings, which are about their own insides."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -1,6 +1,5 @@
 """Lower precisions of a fused or portable fp32 graph: one function a precision, and the table of them."""
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 from ..configs import Precision
 from ..evaluation.inputs import Batch
+from ..progress import quiet
 from . import attention, static
 
 
@@ -52,7 +52,7 @@ def int8_static(source: Path, target: Path, rules: Rules, samples: Samples) -> d
 
     Products that hurt most stay in fp32: see `static.calibrated`.
     """
-    with _in_parts(source, target, rules) as parts, _quiet():
+    with _in_parts(source, target, rules) as parts, quiet(*_TALKATIVE):
         options = {"reduce_range": rules.reduce_range, "signed": rules.signed_activations}
         return static.calibrated(parts, target, samples(), **options) | {"reduce_range": rules.reduce_range}
 
@@ -62,7 +62,7 @@ def int4(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    with _in_parts(source, target, rules) as parts, _quiet():
+    with _in_parts(source, target, rules) as parts, quiet(*_TALKATIVE):
         # Accuracy level 4 multiplies in int8, which is what a CPU is fast at.
         quantizer = MatMulNBitsQuantizer(onnx.load(str(parts)), block_size=rules.block_size, accuracy_level=4)
         quantizer.process()
@@ -70,6 +70,8 @@ def int4(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str
     return {"block_size": rules.block_size}
 
 
+_TALKATIVE = ("root", "onnxruntime.quantization.matmul_nbits_quantizer")
+"""Loggers of the quantisers' advice, which is about unfused graphs, and of their progress, node by node."""
 _INT8 = ("Attention", "EmbedLayerNormalization", "Gather", "MatMul")
 """What dynamic int8 quantises: not Conv, whose int8 weights ONNX Runtime 1.22 has no kernel for."""
 
@@ -109,7 +111,7 @@ def dynamic_int8(source: Path, target: Path, *, reduce_range: bool, operators: S
     standard = [
         node.name for node in onnx.load(str(source)).graph.node if node.op_type == "Attention" and not node.domain
     ]
-    with _quiet():
+    with quiet(*_TALKATIVE):
         quantize_dynamic(
             source,
             target,
@@ -121,17 +123,3 @@ def dynamic_int8(source: Path, target: Path, *, reduce_range: bool, operators: S
             # Contrib operators have no shape inference, so the type of their outputs has to be told.
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the quantisers' advice, which is about unfused graphs, and their progress, node by node."""
-    loggers = [logging.getLogger(), logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
