@@ -367,18 +367,32 @@ def model_config(folder: Path) -> "PretrainedConfig":
 
 def build(folder: Path) -> "PreTrainedModel":
     """A model with the layout of `folder`'s config.json, unpruned, its weights not yet loaded."""
-    from transformers import AutoModelForSequenceClassification
+    from . import architectures
 
-    return AutoModelForSequenceClassification.from_config(model_config(folder))
+    return architectures.from_config(model_config(folder))
+
+
+def weights(model: "PreTrainedModel") -> dict[str, Any]:
+    """The model's tensors by name; one that stands under several names, tied embeddings say, by its first alone."""
+    again = _tied(model)
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in again}
 
 
 def load_weights(model: "PreTrainedModel", tensors: dict[str, Any], source: Path) -> None:
-    """Load `tensors` into `model` strictly; UserError if names or shapes differ."""
+    """Load what `weights` gave into `model` strictly; UserError if names or shapes differ."""
+    again = {name: tensors[first] for name, first in _tied(model).items() if first in tensors}
     try:
-        model.load_state_dict(tensors, strict=True)
+        model.load_state_dict(tensors | again, strict=True)
     except RuntimeError as error:
         details = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
         raise UserError(f"{source} does not fit the model that its folder describes: {details}") from error
+
+
+def _tied(model: "PreTrainedModel") -> dict[str, str]:
+    """The further names of tensors that have several, and the first name of each."""
+    first: dict[int, str] = {}
+    names = {name: first.setdefault(id(tensor), name) for name, tensor in model.state_dict(keep_vars=True).items()}
+    return {name: original for name, original in names.items() if name != original}
 
 
 def load(folder: Path) -> "PreTrainedModel":

@@ -187,14 +187,16 @@ def adapter_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
     own = ("up", "down", "values", "rows", "columns", "gain")
     head = task_head(model)
     return {
-        name: tensor for name, tensor in model.state_dict().items() if name in head or name.rpartition(".")[2] in own
+        name: tensor
+        for name, tensor in checkpoint.weights(model).items()
+        if name in head or name.rpartition(".")[2] in own
     }
 
 
 def save(model: PreTrainedModel, folder: Path) -> None:
     """Write `adapter.safetensors` (what was trained) and `base.safetensors` (what it stands on) into `folder`."""
     adapter = adapter_tensors(model)
-    base = {name: tensor for name, tensor in model.state_dict().items() if name not in adapter}
+    base = {name: tensor for name, tensor in checkpoint.weights(model).items() if name not in adapter}
     checkpoint.save_tensors(adapter, folder / "adapter.safetensors")
     checkpoint.save_tensors(base, folder / "base.safetensors")
     model.config.save_pretrained(folder)

@@ -1,21 +1,25 @@
 """What differs between model families: one table a family."""
 
-from . import bert, deberta_v2, distilbert, electra, roberta  # noqa: F401  (registers the families)
+from . import bert, deberta_v2, distilbert, electra, gpt2, llama, roberta  # noqa: F401  (registers the families)
 from .structure import (
     UNITS,
     Architecture,
     Layer,
     Place,
+    auto_class,
     blank,
+    from_config,
     get,
     known,
     layers,
     longest_input,
     named_linears,
     of,
+    put_together,
     require_length,
     resize,
     rows,
+    take_apart,
 )
 
 __all__ = [
@@ -23,14 +27,18 @@ __all__ = [
     "Architecture",
     "Layer",
     "Place",
+    "auto_class",
     "blank",
+    "from_config",
     "get",
     "known",
     "layers",
     "longest_input",
     "named_linears",
     "of",
+    "put_together",
     "require_length",
     "resize",
     "rows",
+    "take_apart",
 ]

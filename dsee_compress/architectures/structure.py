@@ -1,20 +1,25 @@
 """What the rest of the program needs to know about a model family, and the registry of families."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from ..configs import Role
 from ..errors import UserError
 
-Place = Role | Literal["position_key", "position_query"]
-"""What a Linear of a layer is for. Every layer has the roles; the others project relative positions where they do
-not share the weights of query and key."""
+Place = Role | Literal["position_key", "position_query", "ffn_gate"]
+"""What a Linear of a layer is for. Every layer has the roles; the others project relative positions, where those do
+not share the weights of query and key, or gate the FFN's neurons."""
 
 UNITS: tuple[tuple[Place, Literal["heads", "neurons"], int], ...] = (
     ("query", "heads", 0),
@@ -24,9 +29,12 @@ UNITS: tuple[tuple[Place, Literal["heads", "neurons"], int], ...] = (
     ("position_query", "heads", 0),
     ("attention_output", "heads", 1),
     ("ffn_in", "neurons", 0),
+    ("ffn_gate", "neurons", 0),
     ("ffn_out", "neurons", 1),
 )
-"""What a head or a neuron owns: rows (axis 0, with their biases) of one weight, columns (axis 1) of another."""
+"""What a head or a neuron owns: rows (axis 0, with their biases) of one weight, columns (axis 1) of another.
+
+Where several query heads share a key and a value head, a head is that group: it comes and goes as one."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +48,29 @@ class Architecture:
     linears: dict[Place, str]
     """Path of each Linear, by its place."""
     attention: str
-    """Path of the module that holds the head count."""
-    head_count: str
-    """Its attribute with the number of heads; set after a removal."""
-    head_width: str
-    """Its attribute with the number of heads times the head size; set after a removal."""
-    task_head: tuple[str, ...]
+    """Path of the module that does the attention."""
+    head_count: str | None = None
+    """Its attribute with the number of heads, set after a removal, if it does not read that from its Linears."""
+    head_width: str | None = None
+    """Its attribute with the number of heads times the head size, likewise."""
+    task_head: tuple[str, ...] = ()
     """Paths in the model of the modules trained in full: the task head."""
-    fusion: str
+    decoder: bool = False
+    """Whether it is a language model that generates from cached keys and values, and not a classifier."""
+    fusion: str | None = None
     """`model_type` under which onnxruntime.transformers.optimizer knows the graph."""
     fuses_attention: bool = True
     """Whether that optimizer makes one node of a layer's attention."""
     activation: str = "hidden_act"
     """Attribute of the config that names the FFN's activation."""
+    activations: tuple[str, ...] = ("gelu",)
+    """Those of its values that are exported as they should be."""
     reserved_positions: int = 0
     """Position embeddings that no token can take."""
+    take_apart: Callable[[nn.Module], None] | None = None
+    """Gives each place a Linear of its own in a layer of a fresh model, where the family has none."""
+    put_together: Callable[[nn.Module], None] | None = None
+    """Undoes that in a layer of a merged model, which then needs fewer products for the same function."""
 
 
 @dataclass(frozen=True)
@@ -87,19 +103,28 @@ class Layer:
 
     @property
     def heads(self) -> int:
-        """Attention heads that the layer has."""
-        return rows(self.linear("query")) // self.head_size
+        """Attention heads that the layer has; where queries share keys and values, the heads of those."""
+        return rows(self.linear("key")) // self.head_size
 
     @property
     def neurons(self) -> int:
         """FFN neurons that the layer has."""
         return rows(self.linear("ffn_in"))
 
+    def width(self, place: Place) -> int:
+        """Rows or columns that each head or neuron owns in the Linear at `place`."""
+        unit, axis = next((unit, axis) for named, unit, axis in UNITS if named == place)
+        return int(self.linear(place).weight.shape[axis]) // (self.heads if unit == "heads" else self.neurons)
+
     def set_heads(self, count: int) -> None:
         """Tell the attention module how many heads its Linears hold."""
         attention = self.module.get_submodule(self.architecture.attention)
-        setattr(attention, self.architecture.head_count, count)
-        setattr(attention, self.architecture.head_width, count * self.head_size)
+        for name, value in (
+            (self.architecture.head_count, count),
+            (self.architecture.head_width, count * self.head_size),
+        ):
+            if name is not None:
+                setattr(attention, name, value)
 
 
 def rows(linear: nn.Module) -> int:
@@ -142,15 +167,42 @@ def of(model: PreTrainedModel) -> Architecture:
 def layers(model: PreTrainedModel) -> list[Layer]:
     """The layers of `model`, first to last."""
     architecture = of(model)
-    head_size = model.config.hidden_size // model.config.num_attention_heads
+    head_size = getattr(model.config, "head_dim", None) or model.config.hidden_size // model.config.num_attention_heads
     return [Layer(module, architecture, head_size) for module in model.get_submodule(architecture.layers)]
 
 
+def auto_class(config: PretrainedConfig) -> Any:
+    """The class of transformers that builds and loads the family's models."""
+    return AutoModelForCausalLM if get(config.model_type).decoder else AutoModelForSequenceClassification
+
+
+def from_config(config: PretrainedConfig, **options: Any) -> PreTrainedModel:
+    """A model of this config with fresh weights and a Linear at every place; options as transformers' `from_config`."""
+    # Options are written into the config, which may be that of a live model.
+    model: PreTrainedModel = auto_class(config).from_config(copy.deepcopy(config), **options)
+    return take_apart(model)
+
+
 def blank(config: PretrainedConfig, **options: Any) -> PreTrainedModel:
-    """A classifier of this config on tensors without storage; options as `from_config` takes them."""
+    """As `from_config`, on tensors without storage."""
     with torch.device("meta"):
-        # Options are written into the config, which may be that of a live model.
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(copy.deepcopy(config), **options)
+        return from_config(config, **options)
+
+
+def take_apart(model: PreTrainedModel) -> PreTrainedModel:
+    """Give every place of a fresh `model` a Linear of its own, in place."""
+    return _each_layer(model, of(model).take_apart)
+
+
+def put_together(model: PreTrainedModel) -> PreTrainedModel:
+    """Undo `take_apart` in a merged `model`, in place: the same function, no longer fit for compressing."""
+    return _each_layer(model, of(model).put_together)
+
+
+def _each_layer(model: PreTrainedModel, change: Callable[[nn.Module], None] | None) -> PreTrainedModel:
+    if change is not None:
+        for layer in layers(model):
+            change(layer.module)
     return model
 
 
@@ -182,12 +234,13 @@ def resize(model: PreTrainedModel, heads: list[int], neurons: list[int]) -> None
     for layer, head_count, neuron_count in zip(layers(model), heads, neurons, strict=True):
         if head_count < 1 or neuron_count < 1:
             raise ValueError("every layer keeps at least one head and one neuron")
-        widths = {"heads": head_count * layer.head_size, "neurons": neuron_count}
-        for place, unit, axis in layer.units:
+        counts = {"heads": head_count, "neurons": neuron_count}
+        widths = {place: layer.width(place) * counts[unit] for place, unit, _ in layer.units}
+        for place, _, axis in layer.units:
             old = layer.linear(place)
             shape = list(old.weight.shape)
-            if shape[axis] != widths[unit]:
-                shape[axis] = widths[unit]
+            if shape[axis] != widths[place]:
+                shape[axis] = widths[place]
                 like = {"device": old.weight.device, "dtype": old.weight.dtype}
                 new = nn.Linear(shape[1], shape[0], bias=old.bias is not None, **like)
                 layer.replace(place, new)

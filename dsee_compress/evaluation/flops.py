@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PretrainedConfig
@@ -61,18 +62,23 @@ def count(
 ) -> int:
     """FLOPs (two a multiply-add) of one sequence of `length` tokens, embeddings' look-ups excluded.
 
+    Of a decoder those of its blocks: how much of the vocabulary's product runs is up to who calls it.
+
     heads, neurons: how many of them each layer of the config's model keeps. first_token: as exported, with the last
     layer computed for the token alone that the head reads.
     """
-    with torch.device("meta"), torch.no_grad():
+    decoder = architectures.get(config.model_type).decoder
+    # Rotary positions ask for autocast, which knows no meta device; DeBERTa's scripted functions know no fake tensors.
+    with FakeTensorMode() if decoder else torch.device("meta"), torch.no_grad():
         # Eager attention is products that the counter sees; fused kernels differ between devices.
-        model = architectures.blank(config, attn_implementation="eager")
+        model = architectures.from_config(config, attn_implementation="eager")
         # The counter hooks what needs a gradient, and fails on views made without.
         model.eval().requires_grad_(False)
         architectures.resize(model, heads, neurons)
         ids = torch.ones((1, length), dtype=torch.int64)
         with FlopCounterMode(display=False) as counter, _Yes():
-            model(input_ids=ids, attention_mask=torch.ones_like(ids))
+            counted = model.base_model if decoder else model
+            counted(input_ids=ids, attention_mask=torch.ones_like(ids))
     unread = _by_token(architectures.of(model), len(heads) - 1, counter) * (length - 1) // length if first_token else 0
     return int(counter.get_total_flops()) - unread
 

@@ -97,8 +97,8 @@ def taylor_units(evidence: Evidence) -> UnitScores:
     layers = architectures.layers(evidence.model)
     heads = [torch.zeros(layer.heads) for layer in layers]
     neurons = [torch.zeros(layer.neurons) for layer in layers]
-    places = [(layer.linear("attention_output"), layer.head_size, heads[i]) for i, layer in enumerate(layers)]
-    places += [(layer.linear("ffn_out"), 1, neurons[i]) for i, layer in enumerate(layers)]
+    places = [(layer.linear("attention_output"), heads[i]) for i, layer in enumerate(layers)]
+    places += [(layer.linear("ffn_out"), neurons[i]) for i, layer in enumerate(layers)]
     gates: list[Tensor] = [torch.empty(0)] * len(places)
 
     def apply_gate(index: int, _: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
@@ -107,14 +107,14 @@ def taylor_units(evidence: Evidence) -> UnitScores:
         return (x * gates[index],)
 
     hooks = [
-        linear.register_forward_pre_hook(partial(apply_gate, index)) for index, (linear, _, _) in enumerate(places)
+        linear.register_forward_pre_hook(partial(apply_gate, index)) for index, (linear, _) in enumerate(places)
     ]
     try:
         for batch in evidence.batches():
             gradients = torch.autograd.grad(evidence.model(**batch).loss, gates)
-            for (_, width, total), gradient in zip(places, gradients, strict=True):
+            for (_, total), gradient in zip(places, gradients, strict=True):
                 # The loss is a batch's mean, so an example's own gradient is its share times the batch.
-                example = gradient.flatten(1).unflatten(1, (len(total), width)).sum(2) * len(gradient)
+                example = gradient.flatten(1).unflatten(1, (len(total), -1)).sum(2) * len(gradient)
                 total += example.square().sum(0).cpu()
     finally:
         for hook in hooks:
@@ -187,10 +187,11 @@ def _heads(measure: Measure, layer: Layer) -> Tensor:
             "criterion 'delta' scores heads by the updates of query and value, and this model has neither; "
             "fine-tune with --targets query,value or prune with another --criterion"
         )
-    return torch.stack([found.unflatten(0, (layer.heads, layer.head_size)).sum((1, 2)) for found in measured]).sum(0)
+    return torch.stack([found.unflatten(0, (layer.heads, -1)).sum((1, 2)) for found in measured]).sum(0)
 
 
 def _neurons(measure: Measure, layer: Layer) -> Tensor:
+    # The gate of a gated FFN multiplies what the first Linear gives, so its rows go with it.
     first, second = layer.linear("ffn_in"), layer.linear("ffn_out")
     rows, columns = measure(first), measure(second)
     if rows is not None and columns is not None:

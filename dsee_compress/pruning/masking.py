@@ -19,16 +19,13 @@ def mask_structure(model: PreTrainedModel, structure: Structure) -> None:
     its row (and bias) in the FFN's first Linear and its column in the second.
     """
     for layer, heads, neurons in zip(architectures.layers(model), structure.heads, structure.neurons, strict=True):
-        masks = {
-            "heads": _indicator(heads, layer.heads).repeat_interleave(layer.head_size),
-            "neurons": _indicator(neurons, layer.neurons),
-        }
+        units = {"heads": _indicator(heads, layer.heads), "neurons": _indicator(neurons, layer.neurons)}
         for place, unit, axis in layer.units:
-            linear = layer.linear(place)
-            _mask(linear, masks[unit].unsqueeze(1 - axis))
+            linear, mask = layer.linear(place), units[unit].repeat_interleave(layer.width(place))
+            _mask(linear, mask.unsqueeze(1 - axis))
             if axis == 0 and linear.bias is not None:
                 with torch.no_grad():
-                    linear.bias.mul_(masks[unit].to(linear.bias.device))
+                    linear.bias.mul_(mask.to(linear.bias.device))
 
 
 def mask_weights(model: PreTrainedModel, masks: list[Tensor]) -> None:

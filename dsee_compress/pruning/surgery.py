@@ -19,11 +19,16 @@ def remove(model: PreTrainedModel, structure: Structure) -> None:
     for layer, heads, neurons in zip(architectures.layers(model), structure.heads, structure.neurons, strict=True):
         if not heads or not neurons:
             raise ValueError("every layer keeps at least one head and one neuron")
-        rows_of_heads = torch.arange(layer.heads * layer.head_size).view(layer.heads, layer.head_size)
-        kept = {"heads": rows_of_heads[heads].flatten(), "neurons": torch.tensor(neurons)}
-        for place, unit, axis in layer.units:
-            layer.replace(place, _cut(layer.linear(place), kept[unit], axis))
+        kept = {"heads": torch.tensor(heads), "neurons": torch.tensor(neurons)}
+        own = {place: _owned(kept[unit], layer.width(place)) for place, unit, _ in layer.units}
+        for place, _, axis in layer.units:
+            layer.replace(place, _cut(layer.linear(place), own[place], axis))
         layer.set_heads(len(heads))
+
+
+def _owned(units: Tensor, width: int) -> Tensor:
+    """The rows or columns of `units`, each of which owns `width` neighbours."""
+    return (units[:, None] * width + torch.arange(width)).flatten()
 
 
 def _cut(linear: nn.Module, kept: Tensor, axis: int) -> nn.Module:

@@ -149,7 +149,7 @@ def weight_sparsity(model: PreTrainedModel) -> float:
 
 def save_plain(model: PreTrainedModel, folder: Path) -> None:
     """Write `model.safetensors` and `config.json`."""
-    checkpoint.save_tensors(model.state_dict(), folder / "model.safetensors")
+    checkpoint.save_tensors(checkpoint.weights(model), folder / "model.safetensors")
     model.config.save_pretrained(folder)
 
 

@@ -1,4 +1,4 @@
-"""Find and load a pretrained encoder with a fresh task head, and its tokenizer."""
+"""Find and load a pretrained model, with a fresh task head where the task needs one, and its tokenizer."""
 
 import importlib.util
 from pathlib import Path
@@ -66,19 +66,21 @@ def load_config(location: str) -> "PretrainedConfig":
         raise UserError(
             f"model {location!r} has no readable config, neither in a folder nor on the hub: {first_line(error)}"
         ) from error
-    activation = getattr(config, architectures.get(config.model_type).activation)
-    if activation != "gelu":
-        raise UserError(f"model {location!r} has {activation!r} in its FFN; gelu alone is exported fused")
+    family = architectures.get(config.model_type)
+    activation = getattr(config, family.activation)
+    if activation not in family.activations:
+        known = " or ".join(family.activations)
+        raise UserError(f"model {location!r} has {activation!r} in its FFN; {known} alone is exported as it should be")
     return config
 
 
 def load(location: str, task: Task, seed: int) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    """The encoder with a head for `task`, initialised from `seed`, in eval mode and fp32.
+    """The model with a head for `task`, initialised from `seed`, in eval mode and fp32.
 
     UserError for an architecture that is not known, damaged weights, or a model that cannot be had.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
+    from transformers import AutoTokenizer, set_seed
 
     config = load_config(location)
     config.update(of(task).head(task))
@@ -86,7 +88,7 @@ def load(location: str, task: Task, seed: int) -> tuple["PreTrainedModel", "PreT
         checkpoint.check_tensors(Path(location) / "model.safetensors")
     set_seed(seed)
     try:
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
+        model, loading = architectures.auto_class(config).from_pretrained(
             location,
             config=config,
             dtype=torch.float32,
@@ -110,4 +112,4 @@ def load(location: str, task: Task, seed: int) -> tuple["PreTrainedModel", "PreT
             f"the tokenizer in {location} knows {len(tokenizer)} tokens and the model {config.vocab_size}; "
             "they do not belong together"
         )
-    return model.eval(), tokenizer
+    return architectures.take_apart(model).eval(), tokenizer
