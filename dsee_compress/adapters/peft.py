@@ -134,7 +134,7 @@ def put(lora: Lora, model: PreTrainedModel, update: UpdateConfig) -> list[str]:
             f"({', '.join(architecture.task_head)})"
         )
     renamed = {_own_name(name): tensor for name, tensor in lora.tensors.items()}
-    checkpoint.load_weights(model, {**model.state_dict(), **renamed}, lora.folder)
+    checkpoint.load_weights(model, checkpoint.weights(model) | renamed, lora.folder)
     return sorted(head.keys() - lora.tensors.keys())
 
 
