@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 from .structure import Architecture, register, set_submodule
@@ -22,7 +23,7 @@ class Projections(nn.Module):
 
 
 def take_apart(layer: nn.Module) -> None:
-    """Turn a block's Conv1D into Linears, `c_attn` into three."""
+    """Turn a block's Conv1D into Linears, `c_attn` into three; GELU, spelt out in the original, into torch's own."""
     for path in _TRANSPOSED:
         old = layer.get_submodule(path)
         assert isinstance(old, Conv1D)
@@ -31,6 +32,8 @@ def take_apart(layer: nn.Module) -> None:
     assert isinstance(fused, Conv1D)
     parts = [_linear(*part) for part in zip(fused.weight.T.chunk(3), fused.bias.chunk(3), strict=True)]
     set_submodule(layer, "attn.c_attn", Projections(*parts))
+    if isinstance(layer.get_submodule("mlp.act"), NewGELUActivation):
+        set_submodule(layer, "mlp.act", nn.GELU("tanh"))
 
 
 def put_together(layer: nn.Module) -> None:
@@ -67,7 +70,7 @@ GPT2 = register(
         head_width="split_size",
         decoder=True,
         activation="activation_function",
-        activations=("gelu_new", "gelu"),
+        activations=("gelu_new", "gelu_pytorch_tanh", "gelu"),
         take_apart=take_apart,
         put_together=put_together,
     )
