@@ -252,9 +252,17 @@ class ExportConfig(StrictConfig):
         description="ONNX operator set: 17 to 20 for fused (18 if not given), 23 or 24 for portable.",
     )
     block_size: int = Field(32, ge=16, le=256, description="Weights of int4 that share a scale, a power of two.")
+    trim_vocabulary: str | None = Field(
+        None,
+        description="Keep only the tokens of this data's train split, and the pieces that spell all other words; a "
+        "folder or a hub id, as for finetune.",
+    )
+    keep_texts: str | None = Field(
+        None, description="A text file: the tokens of its lines stay in the vocabulary, too."
+    )
 
     @model_validator(mode="after")
-    def _opset_of_the_graph(self) -> Self:
+    def _options_fit(self) -> Self:
         if self.opset is not None and self.graph is not None and self.opset not in OPSETS[self.graph]:
             known = OPSETS[self.graph]
             raise ValueError(
@@ -262,6 +270,8 @@ class ExportConfig(StrictConfig):
             )
         if self.block_size & (self.block_size - 1):
             raise ValueError(f"block_size {self.block_size} is no power of two")
+        if self.keep_texts is not None and self.trim_vocabulary is None:
+            raise ValueError("keep_texts adds to what trim_vocabulary keeps, which is not given")
         return self
 
 
