@@ -58,13 +58,15 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
     predictions = {name: tasks.of(task).predictions(values) for name, values in logits.items()}
     own, *others = metrics.of(task).items()
     sampled = metrics.bootstrap(own[1], predictions, labels, seed=config.seed)
-    proofs = _export_proof(logits, own_texts.read_alike(texts.get(False, own_texts)))
+    alike = own_texts.read_alike(texts.get(False, own_texts))
+    proofs = _export_proof(logits, alike)
     gates = _metric_gates(task.metric, sampled, config, trimmed)
     result = {
         "key": key,
         "metric": task.metric,
         "split": config.split,
         "examples": len(labels),
+        "examples_alike": int(alike.sum()),
         "accuracy": {name: figures.interval.as_json() for name, figures in sampled.items()},
         "other_metrics": {
             name: {other: metric.value(values, labels) for other, metric in others}
@@ -143,7 +145,6 @@ def _export_proof(logits: dict[str, Logits], alike: NDArray[np.bool_]) -> dict[s
     return {
         "export_max_abs": proof.max_abs,
         "label_agreement": proof.label_agreement,
-        "compared_examples": int(alike.sum()),
     }
 
 
@@ -156,8 +157,8 @@ def _metric_gates(
     too, are then compared with the model before.
     """
     words = wording.METRICS[metric]
-    order = ["onnx_fp32", "pruned", "dense_finetuned"]
-    full_precision = next((name for name in [*order[trimmed:], *order] if name in sampled), None)
+    order = ("pruned", "dense_finetuned", "onnx_fp32") if trimmed else ("onnx_fp32", "pruned", "dense_finetuned")
+    full_precision = next((name for name in order if name in sampled), None)
     exported = [name for name in sampled if name.startswith("onnx_")]
     finals = exported or [name for name in sampled if name == "pruned"]
     gates = []

@@ -45,14 +45,15 @@ def trim(
 ) -> tuple[PreTrainedTokenizerBase, dict[str, int]]:
     """Cut `model`, in place, to the tokens that `config` asks for.
 
-    Returns its tokenizer, and the number of tokens before and after. GateError unless the data is read as before and
-    the logits on it are the same to the bit.
+    Returns its tokenizer, and the number of tokens before and after, and of the parameters that went. GateError unless
+    the data is read as before and the logits on it are the same to the bit.
     """
     task = task.model_copy(update={"data": config.trim_vocabulary})
     rows = tasks.encode(task, "train", tokenizer)
     wanted = {index for ids in rows["input_ids"] for index in ids} | _tokens_of(config.keep_texts, tokenizer)
     batches = common.gate_batches(rows, tasks.collator(tokenizer))
-    before, size = common.logits_of(model, batches), model.config.vocab_size
+    before = common.logits_of(model, batches)
+    size, parameters = model.config.vocab_size, model.num_parameters()
     smaller, old_ids = vocabulary.trim(model, tokenizer, wanted)
     again = tasks.encode(task, "train", smaller)
     others = sum(
@@ -62,7 +63,8 @@ def trim(
     if others:
         raise GateError(f"gate 'vocabulary' failed: {others} of {len(rows)} training texts are read as other tokens")
     common.pass_gate(parity.VOCABULARY, before, model, common.gate_batches(again, tasks.collator(smaller)))
-    return smaller, {"before": size, "after": len(old_ids)}
+    gone = parameters - model.num_parameters()
+    return smaller, {"before": size, "after": len(old_ids), "parameters_removed": gone}
 
 
 def _tokens_of(file: str | None, tokenizer: PreTrainedTokenizerBase) -> set[int]:
