@@ -25,13 +25,14 @@ def export(
     manifest = checkpoint.read(written)
     metrics = manifest.metrics
     artifacts = [path for path in sorted(written.iterdir()) if path.suffix in (".onnx", ".ort")]
-    static = metrics.get("int8_static", {})
+    static, trimmed = metrics.get("int8_static", {}), metrics.get("vocabulary")
     facts(
         "exported",
         {
             **{path.name: f"{path.stat().st_size / 1e6:.1f} MB" for path in artifacts},
             "target, graph, opset": "{target}, {graph}, {opset}".format_map(manifest.config),
             **({"fp32 within int8_static": ", ".join(static["fp32_nodes"]) or "nothing"} if static else {}),
+            **({"vocabulary": "{after:,} of {before:,} tokens".format_map(trimmed)} if trimmed else {}),
             "attention, GELU nodes": f"{metrics['fp32']['attention'] or 'unfused'}, {metrics['fp32']['gelu']}",
             "PyTorch against ONNX Runtime": f"{metrics['export_max_abs']:.1e}",
         },

@@ -4,13 +4,13 @@ Each field carries its help. An unknown key is an error that names the nearest k
 """
 
 import difflib
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import UserError
+from .option_types import Counts, Fraction, Lengths, Names, Scales, Seed, Sizes, from_base_60, split_commas
 
 Role = Literal["query", "key", "value", "attention_output", "ffn_in", "ffn_out"]
 Precision = Literal["fp32", "fp16", "int8", "int8_static", "int4"]
@@ -30,57 +30,7 @@ METRICS_OF: dict[TaskName, tuple[MetricName, ...]] = {
 """The metrics of each task, its default first."""
 
 
-def _split_commas(value: Any) -> Any:
-    """Turn "a,b" and ["a,b", "c"] into ["a", "b", "c"], so that a shell may write either."""
-    if isinstance(value, str):
-        value = [value]
-    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return [part.strip() for item in value for part in item.split(",") if part.strip()]
-    return value
-
-
-def _split_numbers(value: Any) -> Any:
-    """Turn 1, "1,8" and ["1,8", 16] into a list of numbers, as they are written."""
-    values = value if isinstance(value, list | tuple) else [value]
-    return [part for item in values for part in (_split_commas(item) if isinstance(item, str) else [item])]
-
-
-def _split_pairs(value: Any) -> Any:
-    """Turn "a=1,b=2" and ["a=1,b=2", "c=3"] into {"a": "1", "b": "2", "c": "3"}, so that a shell may write either."""
-    parts = _split_commas(value)
-    if not isinstance(parts, list):
-        return value
-    pairs = [part.rpartition("=") for part in parts]
-    for _, equals, part in pairs:
-        if not equals:
-            raise ValueError(f"write it as PATTERN=VALUE, not {part!r}")
-    return {pattern: given for pattern, _, given in pairs}
-
-
-def _from_base_60(value: Any) -> Any:
-    """Give 2:4 back as it was written: YAML 1.1 reads it as the number 124, two sixties and four."""
-    return "{}:{}".format(*divmod(value, 60)) if isinstance(value, int) else value
-
-
-def _compile(patterns: dict[str, Any]) -> dict[str, Any]:
-    for pattern in patterns:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
-    return patterns
-
-
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Names = Annotated[list[str], BeforeValidator(_split_commas)]
-Precisions = Annotated[list[Precision], BeforeValidator(_split_commas)]
-_Patterns = (BeforeValidator(_split_pairs), AfterValidator(_compile))
-_Numbers = (BeforeValidator(_split_numbers), Field(min_length=1))
-Sizes = Annotated[list[Annotated[int, Field(ge=1)]], *_Numbers]
-Lengths = Annotated[list[Annotated[int, Field(ge=2)]], *_Numbers]
-Counts = Annotated[dict[str, Annotated[int, Field(ge=0)]], *_Patterns]
-Scales = Annotated[dict[str, Annotated[float, Field(gt=0)]], *_Patterns]
+Precisions = Annotated[list[Precision], BeforeValidator(split_commas)]
 
 
 def _by_pattern(option: str, example: str) -> str:
@@ -132,7 +82,7 @@ class UpdateConfig(StrictConfig):
     rank: int = Field(8, ge=0, description="Rank r of the low-rank update U V.")
     sparse: int = Field(64, ge=0, description="Trained entries N of the sparse residual S2, a matrix.")
     alpha: float = Field(16.0, gt=0, description="The update is scaled by alpha / r.")
-    targets: Annotated[list[Role], BeforeValidator(_split_commas)] = Field(
+    targets: Annotated[list[Role], BeforeValidator(split_commas)] = Field(
         ["query", "value"],
         min_length=1,
         description="Linears that carry an update: " + ", ".join(get_args(Role)) + ".",
@@ -217,7 +167,7 @@ class PruneConfig(_TrainingConfig):
     heads: Fraction | None = Field(None, description="Instead: share of the attention heads to remove.")
     neurons: Fraction | None = Field(None, description="Instead: share of the FFN neurons to remove.")
     weights: Fraction | None = Field(None, description="Unstructured instead: share of single weights set to zero.")
-    semi_structured: Annotated[str | None, BeforeValidator(_from_base_60)] = Field(
+    semi_structured: Annotated[str | None, BeforeValidator(from_base_60)] = Field(
         None,
         pattern=r"^[1-9]\d*:[1-9]\d*$",
         description="Semi-structured instead: 2:4 keeps two of every four neighbours in a row, and so on.",
@@ -302,9 +252,17 @@ class ExportConfig(StrictConfig):
         description="ONNX operator set: 17 to 20 for fused (18 if not given), 23 or 24 for portable.",
     )
     block_size: int = Field(32, ge=16, le=256, description="Weights of int4 that share a scale, a power of two.")
+    trim_vocabulary: str | None = Field(
+        None,
+        description="Keep only the tokens of this data's train split, and the pieces that spell all other words; a "
+        "folder or a hub id, as for finetune.",
+    )
+    keep_texts: str | None = Field(
+        None, description="A text file: the tokens of its lines stay in the vocabulary, too."
+    )
 
     @model_validator(mode="after")
-    def _opset_of_the_graph(self) -> Self:
+    def _options_fit(self) -> Self:
         if self.opset is not None and self.graph is not None and self.opset not in OPSETS[self.graph]:
             known = OPSETS[self.graph]
             raise ValueError(
@@ -312,6 +270,8 @@ class ExportConfig(StrictConfig):
             )
         if self.block_size & (self.block_size - 1):
             raise ValueError(f"block_size {self.block_size} is no power of two")
+        if self.keep_texts is not None and self.trim_vocabulary is None:
+            raise ValueError("keep_texts adds to what trim_vocabulary keeps, which is not given")
         return self
 
 

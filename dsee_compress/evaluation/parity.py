@@ -23,6 +23,7 @@ class Gate:
 MERGE = Gate("merge", "adapter model and merged model", 1e-4)
 REMOVAL = Gate("removal", "masked model and physically smaller model", 1e-4)
 RELOAD = Gate("reload", "model before saving and after loading", 0.0)
+VOCABULARY = Gate("vocabulary", "model before and after its vocabulary was trimmed", 0.0)
 EXPORT = Gate("export", "PyTorch and ONNX Runtime fp32", 1e-3)
 
 

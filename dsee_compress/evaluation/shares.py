@@ -35,6 +35,14 @@ def megabytes(path: Path, family: Architecture) -> dict[str, float]:
     return total
 
 
+def vocabulary_megabytes(path: Path, tokens: int) -> float:
+    """MB (10⁶ bytes) of the weights that have a row for each of so many tokens."""
+    import onnx
+
+    tensors = onnx.load(path, load_external_data=False).graph.initializer
+    return sum(_bytes(tensor) for tensor in tensors if len(tensor.dims) == 2 and tensor.dims[0] == tokens) / 1e6
+
+
 def _names(tensor: str, readers: dict[str, list[Any]]) -> Iterator[str]:
     """The tensor's name, those of the nodes that read it, and of those that read what only carries it on."""
     yield tensor

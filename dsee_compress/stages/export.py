@@ -17,7 +17,7 @@ from ..evaluation.inputs import Batch, random_batches
 from ..exporting import first_token, fusion, graph, metadata, normalisation, ort_format, precision
 from ..progress import step
 from ..targets import Target
-from . import common
+from . import common, vocabulary
 
 ARTIFACTS: dict[Precision, str] = {
     "fp32": "model.onnx",
@@ -40,15 +40,14 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
     config, target = resolve(config)
     assert config.precision is not None and config.graph is not None and config.opset is not None
     resolved = config.resolved()
+    read = vocabulary.fingerprints(config)
     link = checkpoint.link_parent(source, output)
-    if checkpoint.up_to_date(output, "export", resolved, {"parent": link.fingerprint}, overwrite):
+    if checkpoint.up_to_date(output, "export", resolved, {"parent": link.fingerprint, **read}, overwrite):
         return output
     session.runtime()
 
     metrics: dict[str, Any] = {"kind": "dense" if parent.stage == "finetune" else "pruned"}
-    with step("load and merge"):
-        tokenizer = common.tokenizer_of(source)
-        model = _merged(source, parent, tokenizer, metrics)
+    model, tokenizer = _loaded(source, parent, config, metrics)
     count = partial(
         fusion.require_fused,
         layers=len(architectures.layers(model)),
@@ -82,7 +81,7 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
         if "fp32" not in config.precision:
             fp32.unlink()
         for name in config.precision:
-            metadata.write(folder / ARTIFACTS[name], _about(parent, link.fingerprint, config, name))
+            metadata.write(folder / ARTIFACTS[name], _about(parent, link.fingerprint, config, name, metrics))
         if target.ort_format:
             with step("write .ort"):
                 ort_format.write(folder)
@@ -94,7 +93,7 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
             stage="export",
             config=resolved,
             structure=parent.structure,
-            inputs={},
+            inputs=read,
             seed=parent.seed,
             metrics=metrics | {"target": target.resolved()},
         )
@@ -103,7 +102,10 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
 
 
 def resolve(config: ExportConfig) -> tuple[ExportConfig, Target]:
-    """The config with everything that it leaves to the target, and the target; UserError if they do not fit."""
+    """The config with everything that it leaves to the target, and the target.
+
+    UserError if they do not fit, or what the config names is not there.
+    """
     name = targets.host() if config.target == "auto" else config.target
     target = targets.load(name)
     style = config.graph or target.graph
@@ -112,8 +114,22 @@ def resolve(config: ExportConfig) -> tuple[ExportConfig, Target]:
         "precision": config.precision or target.precision,
         "graph": style,
         "opset": config.opset or (18 if style == "fused" else OPSETS[style][0]),
+        **vocabulary.located(config),
     }
     return ExportConfig.parse(config.model_dump() | whole), target
+
+
+def _loaded(
+    source: Path, parent: Manifest, config: ExportConfig, metrics: dict[str, Any]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model to export and its tokenizer; what was measured on the way goes into `metrics`."""
+    with step("load and merge"):
+        tokenizer = common.tokenizer_of(source)
+        model = _merged(source, parent, tokenizer, metrics)
+    if config.trim_vocabulary is not None:
+        with step("trim the vocabulary"):
+            tokenizer, metrics["vocabulary"] = vocabulary.trim(model, tokenizer, parent.task, config)
+    return model, tokenizer
 
 
 def _merged(
@@ -147,8 +163,11 @@ def _training_batches(parent: Manifest, tokenizer: PreTrainedTokenizerBase) -> l
     return inputs.padded_batches(chosen, tasks.collator(tokenizer), 16)
 
 
-def _about(parent: Manifest, fingerprint: str, config: ExportConfig, name: str) -> dict[str, str]:
+def _about(
+    parent: Manifest, fingerprint: str, config: ExportConfig, name: str, metrics: dict[str, Any]
+) -> dict[str, str]:
     """What an ONNX file says of itself."""
+    trimmed = "{after} of {before} tokens".format_map(metrics["vocabulary"]) if "vocabulary" in metrics else ""
     return {
         "producer": "dsee-compress",
         "made_from": f"{parent.stage} {fingerprint}",
@@ -159,6 +178,7 @@ def _about(parent: Manifest, fingerprint: str, config: ExportConfig, name: str) 
         "precision": name,
         "target": config.target,
         "graph": f"{config.graph}, opset {config.opset}",
+        **({"vocabulary": trimmed} if trimmed else {}),
     }
 
 

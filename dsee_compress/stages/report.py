@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..evaluation import flops, parity, shares
 from ..progress import step
 from ..reporting import devices, figures, render
-from . import benchmark, validate
+from . import benchmark, validate, vocabulary
 
 SCHEMA = 1
 DEVICES = "devices.json"
@@ -90,7 +90,11 @@ def compose(
             "kept_heads": pruned.structure.heads,
         },
         "cost": {
-            "parameters": {"dense": dense_parameters, "final": pruned.metrics["parameters"]},
+            "parameters": {
+                "dense": dense_parameters,
+                "final": pruned.metrics["parameters"]
+                - exported.metrics.get("vocabulary", {}).get("parameters_removed", 0),
+            },
             "flops": flops.compare(
                 architecture,
                 tuned.structure,
@@ -116,6 +120,7 @@ def compose(
         "target": {"name": exported.config["target"], **exported.metrics["target"]},
         "files": measured["size"],
         "size": _sizes(*chain["export"], measured["size"]),
+        "vocabulary": _vocabulary(*chain["export"], validation),
         "latency_reference": measured["reference"],
         "latency_turns": measured["turns"],
         "environment": measured["environment"],
@@ -137,6 +142,26 @@ def _sizes(folder: Path, exported: Manifest, rows: list[dict[str, Any]]) -> list
         described = {part: {"mb": weight, "share": weight / total[name]} for part, weight in parts.items()}
         sizes.append({"artifact": name, "size_mb": total[name], "parts": described})
     return sizes
+
+
+def _vocabulary(folder: Path, exported: Manifest, validation: dict[str, Any]) -> dict[str, Any] | None:
+    """How far the vocabulary was trimmed and what that saved in each file; None if it was not.
+
+    `examples_alike` are those whose tokens all stayed.
+    """
+    if not vocabulary.is_trimmed(exported):
+        return None
+    before, after = (exported.metrics["vocabulary"][name] for name in ("before", "after"))
+    saved = {
+        name: shares.vocabulary_megabytes(path, after) * (before - after) / after
+        for name, path in benchmark.name_artifacts(folder, exported).items()
+    }
+    return {
+        "before": before,
+        "after": after,
+        "saved_mb": saved,
+        "examples_alike": validation["examples_alike"],
+    }
 
 
 def _result(folder: Path, name: str, command: str) -> dict[str, Any]:

@@ -11,7 +11,12 @@ from .. import checkpoint
 from ..configs import RunConfig
 from ..errors import UserError
 
-PATHS = {"finetune": {"model", "data"}, "validate": {"data"}, "benchmark": {"baseline"}}
+PATHS = {
+    "finetune": {"model", "data"},
+    "export": {"trim_vocabulary", "keep_texts"},
+    "validate": {"data"},
+    "benchmark": {"baseline"},
+}
 SECTIONS = ("finetune", "prune", "export", "validate", "benchmark")
 
 
@@ -62,7 +67,7 @@ def plan(config: RunConfig, run: Path, overwrite: bool = False) -> list[PlannedS
 
     tuned, dense, pruned, exported = (run / name for name in ("finetune", "dense", "prune", "export"))
     against = config.benchmark.model_copy(update={"baseline": config.benchmark.baseline or str(dense)})
-    fp32 = config.export.model_copy(update={"precision": ["fp32"]})
+    fp32 = config.export.model_copy(update={"precision": ["fp32"], "trim_vocabulary": None, "keep_texts": None})
     return [
         PlannedStage(
             "finetune",
@@ -126,6 +131,8 @@ def check(config: RunConfig) -> None:
     trained_on = data.locate(config.finetune.data)
     tasks.describe(trained_on, config.finetune)
     data.read_split(trained_on, "validation")
+    if config.export.trim_vocabulary is not None:
+        tasks.describe(data.locate(config.export.trim_vocabulary), config.finetune)
     data.read_split(data.locate(config.validation.data or trained_on), config.validation.split)
     for stage in (config.finetune, config.prune):
         trainer.resolve_precision(stage.precision, trainer.resolve_device(stage.device))

@@ -1,13 +1,16 @@
 """The metrics of a stage folder and of all that it was made from, and the gates between them."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
 
 from .. import checkpoint, distributed, tasks
 from ..adapters import model as adapters
-from ..checkpoint import Manifest
+from ..checkpoint import Manifest, Task
 from ..configs import MetricName, ValidateConfig
 from ..errors import GateError
 from ..evaluation import inputs, metrics, parity, session
@@ -16,7 +19,7 @@ from ..evaluation.metrics import Sampled
 from ..progress import console, step
 from ..reporting import wording
 from ..tasks import data
-from . import common
+from . import common, vocabulary
 from .export import artifacts
 
 RESULT = "validation.json"
@@ -41,23 +44,29 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
     }
     if not overwrite and checkpoint.has_result(folder / RESULT, key):
         return folder
-    tokenizer = common.tokenizer_of(folder)
+    chain = lineage(folder, manifest)
     with step("read the data"):
-        rows = tasks.encode(task, config.split, tokenizer)
-        batches = inputs.padded_batches(rows, tasks.collator(tokenizer), config.batch_size)
-    logits = _logits_of_lineage(folder, manifest, batches)
+        texts = {
+            trimmed: _Texts.read(task, config, common.tokenizer_of(source))
+            for trimmed, source in {vocabulary.is_trimmed(described): source for source, described in chain}.items()
+        }
+    logits = _logits_of_lineage(chain, texts)
 
-    labels = np.array(rows["labels"])
+    trimmed = vocabulary.is_trimmed(manifest)
+    own_texts = texts[trimmed]
+    labels = own_texts.labels
     predictions = {name: tasks.of(task).predictions(values) for name, values in logits.items()}
     own, *others = metrics.of(task).items()
     sampled = metrics.bootstrap(own[1], predictions, labels, seed=config.seed)
-    proofs = _export_proof(logits)
-    gates = _metric_gates(task.metric, sampled, config)
+    alike = own_texts.read_alike(texts.get(False, own_texts))
+    proofs = _export_proof(logits, alike)
+    gates = _metric_gates(task.metric, sampled, config, trimmed)
     result = {
         "key": key,
         "metric": task.metric,
         "split": config.split,
         "examples": len(labels),
+        "examples_alike": int(alike.sum()),
         "accuracy": {name: figures.interval.as_json() for name, figures in sampled.items()},
         "other_metrics": {
             name: {other: metric.value(values, labels) for other, metric in others}
@@ -82,12 +91,40 @@ def lineage(folder: Path, manifest: Manifest) -> list[tuple[Path, Manifest]]:
     return chain
 
 
-def _logits_of_lineage(folder: Path, manifest: Manifest, batches: list[Batch]) -> dict[str, Logits]:
+@dataclass(frozen=True)
+class _Texts:
+    """The rows of a split in the tokens of one vocabulary."""
+
+    tokenizer: PreTrainedTokenizerBase
+    rows: Any
+    batches: list[Batch]
+
+    @classmethod
+    def read(cls, task: Task, config: ValidateConfig, tokenizer: PreTrainedTokenizerBase) -> Self:
+        rows = tasks.encode(task, config.split, tokenizer)
+        return cls(tokenizer, rows, inputs.padded_batches(rows, tasks.collator(tokenizer), config.batch_size))
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """What the rows should be answered with, (rows,)."""
+        return np.array(self.rows["labels"])
+
+    def read_alike(self, other: Self) -> NDArray[np.bool_]:
+        """Which rows have the same tokens in both vocabularies, (rows,)."""
+        if other is self:
+            return np.ones(len(self.rows), bool)
+        both = zip(self.rows["input_ids"], other.rows["input_ids"], strict=True)
+        ours, theirs = self.tokenizer.convert_ids_to_tokens, other.tokenizer.convert_ids_to_tokens
+        return np.array([ours(left) == theirs(right) for left, right in both])
+
+
+def _logits_of_lineage(chain: list[tuple[Path, Manifest]], texts: dict[bool, _Texts]) -> dict[str, Logits]:
+    """The logits of every model in `chain`, on the rows in the tokens of its own vocabulary, trimmed or not."""
     logits = {}
-    chain = lineage(folder, manifest)
     if chain[0][1].parent is not None:
         console.print(f"{chain[0][0]}: its parent folder is gone or changed; measuring without it", markup=False)
     for source, described in chain:
+        batches = texts[vocabulary.is_trimmed(described)].batches
         if described.stage == "export":
             for precision, path in artifacts(source, described).items():
                 with step(f"predict with onnx_{precision}"), session.Session(path) as live:
@@ -99,19 +136,29 @@ def _logits_of_lineage(folder: Path, manifest: Manifest, batches: list[Batch]) -
     return logits
 
 
-def _export_proof(logits: dict[str, Logits]) -> dict[str, float | None]:
-    """The export gate again, on the task's own rows."""
+def _export_proof(logits: dict[str, Logits], alike: NDArray[np.bool_]) -> dict[str, float | None]:
+    """The export gate again, on the task's own rows that both models read as the same tokens."""
     reference = next((logits[name] for name in ("pruned", "dense_finetuned") if name in logits), None)
-    if reference is None or "onnx_fp32" not in logits:
+    if reference is None or "onnx_fp32" not in logits or not alike.any():
         return {}
-    proof = parity.passed(parity.EXPORT, [reference], [logits["onnx_fp32"]])
-    return {"export_max_abs": proof.max_abs, "label_agreement": proof.label_agreement}
+    proof = parity.passed(parity.EXPORT, [reference[alike]], [logits["onnx_fp32"][alike]])
+    return {
+        "export_max_abs": proof.max_abs,
+        "label_agreement": proof.label_agreement,
+    }
 
 
-def _metric_gates(metric: MetricName, sampled: dict[str, Sampled], config: ValidateConfig) -> list[dict[str, Any]]:
-    """The precision and the compression gate, as far as their models are among `sampled`."""
+def _metric_gates(
+    metric: MetricName, sampled: dict[str, Sampled], config: ValidateConfig, trimmed: bool
+) -> list[dict[str, Any]]:
+    """The precision and the compression gate, as far as their models are among `sampled`.
+
+    trimmed: whether the artifacts have a smaller vocabulary, which may cost what a precision may: all of them, fp32
+    too, are then compared with the model before.
+    """
     words = wording.METRICS[metric]
-    full_precision = next((name for name in ("onnx_fp32", "pruned", "dense_finetuned") if name in sampled), None)
+    order = ("pruned", "dense_finetuned", "onnx_fp32") if trimmed else ("onnx_fp32", "pruned", "dense_finetuned")
+    full_precision = next((name for name in order if name in sampled), None)
     exported = [name for name in sampled if name.startswith("onnx_")]
     finals = exported or [name for name in sampled if name == "pruned"]
     gates = []

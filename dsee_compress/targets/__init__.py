@@ -7,9 +7,10 @@ from typing import Literal
 import yaml
 from pydantic import Field
 
-from ..configs import Graph, Names, Precisions, StrictConfig
+from ..configs import Graph, Precisions, StrictConfig
 from ..errors import UserError
 from ..evaluation import environment
+from ..option_types import Names
 
 _HERE = Path(__file__).parent
 
