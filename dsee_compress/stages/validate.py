@@ -3,20 +3,20 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .. import checkpoint, distributed, tasks
+from .. import checkpoint, distributed
 from ..adapters import model as adapters
 from ..checkpoint import Manifest
 from ..configs import MetricName, ValidateConfig
 from ..errors import GateError
-from ..evaluation import inputs, metrics, parity, session
-from ..evaluation.inputs import Batch, Logits
-from ..evaluation.metrics import Sampled
+from ..evaluation import bootstrap, parity, session
+from ..evaluation.bootstrap import Sampled
+from ..evaluation.inputs import Logits
 from ..progress import console, step
 from ..reporting import wording
+from ..reporting.wording import Wording
 from ..tasks import data
-from . import common
+from . import common, examination
+from .examination import Answers, Examination
 from .export import artifacts
 
 RESULT = "validation.json"
@@ -43,29 +43,27 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
         return folder
     tokenizer = common.tokenizer_of(folder)
     with step("read the data"):
-        rows = tasks.encode(task, config.split, tokenizer)
-        batches = inputs.padded_batches(rows, tasks.collator(tokenizer), config.batch_size)
-    logits = _logits_of_lineage(folder, manifest, batches)
+        exam = examination.whole(task, config.split, tokenizer, config)
+    answers = _answers_of_lineage(folder, manifest, exam)
 
-    labels = np.array(rows["labels"])
-    predictions = {name: tasks.of(task).predictions(values) for name, values in logits.items()}
-    own, *others = metrics.of(task).items()
-    sampled = metrics.bootstrap(own[1], predictions, labels, seed=config.seed)
-    proofs = _export_proof(logits)
+    predictions = {name: answer.predictions for name, answer in answers.items()}
+    own, *others = exam.metrics.items()
+    sampled = bootstrap.bootstrap(own[1], predictions, exam.truth, seed=config.seed)
+    proofs = _export_proof({name: answer.logits for name, answer in answers.items()})
     gates = _metric_gates(task.metric, sampled, config)
     result = {
         "key": key,
         "metric": task.metric,
         "split": config.split,
-        "examples": len(labels),
+        "examples": exam.examples,
         "accuracy": {name: figures.interval.as_json() for name, figures in sampled.items()},
         "other_metrics": {
-            name: {other: metric.value(values, labels) for other, metric in others}
+            name: {other: metric.value(values, exam.truth) for other, metric in others}
             for name, values in predictions.items()
         },
         "parity": proofs,
         "gates": gates,
-        "predictions": {name: values.tolist() for name, values in predictions.items()},
+        "predictions": {name: exam.as_json(values) for name, values in predictions.items()},
     }
     checkpoint.write_json(folder / RESULT, result)
     return folder
@@ -82,21 +80,21 @@ def lineage(folder: Path, manifest: Manifest) -> list[tuple[Path, Manifest]]:
     return chain
 
 
-def _logits_of_lineage(folder: Path, manifest: Manifest, batches: list[Batch]) -> dict[str, Logits]:
-    logits = {}
+def _answers_of_lineage(folder: Path, manifest: Manifest, exam: Examination) -> dict[str, Answers]:
+    answers = {}
     chain = lineage(folder, manifest)
     if chain[0][1].parent is not None:
         console.print(f"{chain[0][0]}: its parent folder is gone or changed; measuring without it", markup=False)
     for source, described in chain:
         if described.stage == "export":
             for precision, path in artifacts(source, described).items():
-                with step(f"predict with onnx_{precision}"), session.Session(path) as live:
-                    logits[f"onnx_{precision}"] = metrics.predict(live.forward, batches)
+                with step(f"predict with onnx_{precision}"), exam.artifact(path) as subject:
+                    answers[f"onnx_{precision}"] = exam.answers(subject)
         else:
             name = TORCH_NAMES[described.stage]
             with step(f"predict with {name}"):
-                logits[name] = metrics.predict(parity.torch_forward(adapters.load_merged(source)), batches)
-    return logits
+                answers[name] = exam.answers(examination.subject_of(adapters.load_merged(source)))
+    return answers
 
 
 def _export_proof(logits: dict[str, Logits]) -> dict[str, float | None]:
@@ -122,10 +120,10 @@ def _metric_gates(metric: MetricName, sampled: dict[str, Sampled], config: Valid
         if reference not in sampled or candidate not in sampled:
             continue
         change = (sampled[candidate] - sampled[reference]).interval
-        verdict = metrics.judge(change, allowed)
+        verdict = bootstrap.judge(-change if words.lower_is_better else change, allowed)
         if verdict == "failed":
             raise GateError(
-                f"gate {gate!r} failed: the {words.title} of {candidate} is {words.figure(-change.value)} below that "
+                f"gate {gate!r} failed: the {words.title} of {candidate} is {_apart(words, change.value)} that "
                 f"of {reference} (95 % interval of the change {words.figure(change.low, '+')} to "
                 f"{words.figure(change.high, '+')}, allowed drop {words.figure(allowed)})"
             )
@@ -140,3 +138,7 @@ def _metric_gates(metric: MetricName, sampled: dict[str, Sampled], config: Valid
             }
         )
     return gates
+
+
+def _apart(words: Wording, change: float) -> str:
+    return f"{words.figure(abs(change))} {'above' if change > 0 else 'below'}"
