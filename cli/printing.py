@@ -57,7 +57,7 @@ def accuracy(title: str, metric: MetricName, result: dict[str, Any]) -> None:
         change, low, high = (words.figure(value, "+") for value in (gate["change"]["value"], *gate["change"]["ci95"]))
         print(
             f"{gate['gate']}: {gate['candidate']} {change} ({low} to {high}) against {gate['reference']}, "
-            f"allowed {words.figure(-gate['allowed_drop'])}: {gate['verdict']}"
+            f"allowed {words.figure(words.allowed(gate['allowed_drop']))}: {gate['verdict']}"
         )
 
 

@@ -64,7 +64,9 @@ class Task(StrictConfig):
     text: list[str]
     label: str
     labels: list[str]
-    """Names of the classes; none in regression."""
+    """Names of the classes; none in regression and generation."""
+    prompt: str | None = None
+    """What stands before a target, with `{source}` in it; in generation alone."""
     max_length: int
 
 

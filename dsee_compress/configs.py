@@ -18,14 +18,17 @@ Graph = Literal["fused", "portable"]
 Decomposition = Literal["grebsmo", "magnitude", "random", "svd"]
 Criterion = Literal["auto", "delta", "combined", "magnitude", "slimming", "taylor", "random"]
 _GOALS = ("flops_saved", "heads", "neurons", "weights", "semi_structured")
-TaskName = Literal["classification", "regression"]
-MetricName = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
+TaskName = Literal["classification", "regression", "generation"]
+MetricName = Literal[
+    "accuracy", "f1", "matthews", "pearson", "spearman", "bleu", "chrf", "ter", "rouge_l", "nist", "perplexity"
+]
 
 OPSETS: dict[Graph, range] = {"fused": range(17, 21), "portable": range(23, 25)}
 """Operator sets of each graph style; the fusion knows none after 20, and `Attention` came with 23."""
 METRICS_OF: dict[TaskName, tuple[MetricName, ...]] = {
     "classification": ("accuracy", "f1", "matthews"),
     "regression": ("pearson", "spearman"),
+    "generation": ("bleu", "chrf", "ter", "rouge_l", "nist", "perplexity"),
 }
 """The metrics of each task, its default first."""
 
@@ -63,6 +66,9 @@ class _TrainingConfig(StrictConfig):
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW; linear decay.")
     warmup: Fraction = Field(0.06, description="Share of the steps over which the learning rate rises.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
+    label_smoothing: Fraction = Field(
+        0.0, description="Share of the loss that asks for all classes, or tokens, alike; not for regression."
+    )
     seed: Seed = Field(0, description="Seed of the initial update, the dropout and the order of examples.")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where to train; auto takes CUDA if it is there."
@@ -107,13 +113,27 @@ class SourceConfig(StrictConfig):
 
     model: str = Field(description="A folder, a hub id, or package:NAME/FOLDER inside an installed package.")
     data: str = Field(description="A folder with train and validation as jsonl, csv or parquet, or a hub id.")
-    text: Names | None = Field(None, description="Text column, or two for pairs; found by name if not given.")
-    label: str | None = Field(None, description="Label column; `label` if not given.")
-    task: TaskName = Field("classification", description="What the label is: one of some classes, or a number.")
+    text: Names | None = Field(
+        None, description="Text column, or two for pairs; found by name if not given (`source` for generation)."
+    )
+    label: str | None = Field(
+        None,
+        description="Label column; `label` if not given. For generation the column of a row's target, or of its list "
+        "of targets: `targets` or `target`.",
+    )
+    task: TaskName = Field(
+        "classification", description="What the label is: one of some classes, a number, or a text to be written."
+    )
+    prompt: str | None = Field(
+        None,
+        description="For generation: what stands before the target, with the source in it; "
+        "'{source}' and a line's end if not given.",
+    )
     metric: MetricName | None = Field(
         None,
-        description="What gates and intervals are about: accuracy, f1 or matthews; for regression pearson or spearman. "
-        "The first if not given; the others are reported beside it.",
+        description="What gates and intervals are about: accuracy, f1 or matthews; for regression pearson or spearman; "
+        "for generation bleu, chrf, ter, rouge_l, nist or perplexity. The first if not given; the others are reported "
+        "beside it.",
     )
     positive: str | None = Field(
         None,
@@ -130,6 +150,16 @@ class SourceConfig(StrictConfig):
             raise ValueError(f"metric {self.metric} is not of {self.task}, which has {', '.join(known)}")
         if self.positive is not None and "f1" not in known:
             raise ValueError(f"positive names a label, and {self.task} has none")
+        return self
+
+    @model_validator(mode="after")
+    def _prompt_of_the_task(self) -> Self:
+        if self.prompt is not None and self.task != "generation":
+            raise ValueError(f"prompt is about generation, and the task is {self.task}")
+        if self.prompt is not None and self.prompt.count("{source}") != 1:
+            raise ValueError(f"prompt {self.prompt!r} has to hold {{source}} once")
+        if self.task == "generation" and self.text is not None and len(self.text) != 1:
+            raise ValueError(f"text names {len(self.text)} columns, and generation reads one")
         return self
 
 
@@ -275,7 +305,18 @@ class ExportConfig(StrictConfig):
         return self
 
 
-class ValidateConfig(StrictConfig):
+class DecodingConfig(StrictConfig):
+    """How a model writes: the likeliest token at each step, or the best of some beams. No choice is random."""
+
+    beams: int = Field(1, ge=1, description="For generation: beams of the search; 1 is greedy.")
+    length_penalty: float = Field(
+        1.0, description="Power of the length by which a beam's score is divided; above 0 favours long texts."
+    )
+    no_repeat_ngram: int = Field(0, ge=0, description="Tokens of which no sequence is written twice; 0 allows all.")
+    max_new_tokens: int = Field(64, ge=1, description="Tokens after which a text is cut.")
+
+
+class ValidateConfig(DecodingConfig):
     """Options of `validate`."""
 
     data: str | None = Field(None, description="As for finetune; the data of the fine-tuning if not given.")

@@ -14,12 +14,14 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """What a model may ask for."""
 
 
-def padded_batches(rows: Any, collator: Callable[[list[dict[str, Any]]], Any], size: int) -> list[Batch]:
-    """Rows in batches of `size`, in their order, padded to the longest of the batch; `labels` left out."""
+def padded_batches(
+    rows: Any, collator: Callable[[list[dict[str, Any]]], Any], size: int, *, labelled: bool = False
+) -> list[Batch]:
+    """Rows in batches of `size`, in their order, padded to the longest of the batch; `labels` only if `labelled`."""
     batches = []
     for start in range(0, len(rows), size):
         chosen = [rows[index] for index in range(start, min(start + size, len(rows)))]
-        padded = collator([{name: row[name] for name in row if name != "labels"} for row in chosen])
+        padded = collator([{name: row[name] for name in row if labelled or name != "labels"} for row in chosen])
         batches.append({name: tensor.numpy() for name, tensor in padded.items()})
     return batches
 

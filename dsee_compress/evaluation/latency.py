@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import session
+from .bootstrap import Interval
 from .inputs import INPUTS, Batch, Forward, random_batches
-from .metrics import Interval
 
 Samples = NDArray[np.float64]
 """Milliseconds a call, (rounds, samples a round)."""

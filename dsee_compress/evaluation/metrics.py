@@ -1,65 +1,19 @@
-"""The metrics of every task, with what their sample can tell: bootstrap intervals, single and paired."""
+"""The metrics of every task; those of labels are here, those of texts in `text_metrics`."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint import Task
 from ..configs import METRICS_OF, MetricName
+from . import text_metrics
+from .bootstrap import Counts, Figures, Metric, Statistics
 from .inputs import Batch, Forward, Logits
 
-Verdict = Literal["proven", "within noise", "failed"]
 Values = NDArray[Any]
 """Predictions or labels, (rows,): indices of classes, or numbers."""
-Figures = NDArray[np.float64]
-"""A metric on every resample, (resamples,)."""
-Counts = NDArray[np.float64]
-"""How many times each resample drew each row, (resamples, rows)."""
-_BLOCK = 2**20
-"""Counts that are held in memory at once."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How well predictions meet labels: 1 is perfect, and 0 stands for what is not defined (a constant, say)."""
-
-    value: Callable[[Values, Values], float]
-    """Of predictions and labels."""
-    resampled: Callable[[Values, Values, Counts], Figures]
-    """The same, of every resample of their rows."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def as_json(self) -> dict[str, Any]:
-        """The form that report.json uses."""
-        return {"value": self.value, "ci95": [self.low, self.high]}
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """A metric, or with `-` its change between two models, on all rows and on every resample of them."""
-
-    value: float
-    resampled: Figures
-
-    def __sub__(self, other: Self) -> "Sampled":
-        return Sampled(self.value - other.value, self.resampled - other.resampled)
-
-    @property
-    def interval(self) -> Interval:
-        """The value with its percentile bootstrap interval."""
-        low, high = np.percentile(self.resampled, [2.5, 97.5])
-        return Interval(self.value, float(low), float(high))
 
 
 def predict(forward: Forward, batches: list[Batch]) -> Logits:
@@ -74,41 +28,6 @@ def of(task: Task) -> dict[MetricName, Metric]:
     if task.positive is not None:
         fitting["f1"] = _of_class(METRICS["f1"], task.labels.index(task.positive))
     return fitting
-
-
-def bootstrap(
-    metric: Metric, predictions: Mapping[str, Values], labels: Values, *, resamples: int = 2000, seed: int = 0
-) -> dict[str, Sampled]:
-    """The metric of each model's predictions, on all rows and on resamples that the models share.
-
-    Equal rows are alike, so drawing how often each distinct one comes is drawing rows.
-    """
-    table = np.column_stack([labels, *predictions.values()])
-    rows, times = np.unique(table, axis=0, return_counts=True)
-    generator = np.random.default_rng(seed)
-    size = max(1, _BLOCK // len(rows))
-    blocks = []
-    for start in range(0, resamples, size):
-        drawn = generator.multinomial(len(labels), times / len(labels), size=min(size, resamples - start))
-        counts = drawn.astype(np.float64)
-        blocks.append([metric.resampled(model, rows[:, 0], counts) for model in rows.T[1:]])
-    return {
-        name: Sampled(metric.value(values, labels), figures)
-        for (name, values), figures in zip(predictions.items(), np.concatenate(blocks, axis=1), strict=True)
-    }
-
-
-def judge(change: Interval, max_drop: float) -> Verdict:
-    """Whether a change of the metric keeps to the allowed drop, judged on its paired interval.
-
-    `proven`: even the interval's lower end does. `failed`: the measured drop is larger than allowed and the
-    interval excludes that there is none. `within noise`: the sample is too small to say.
-    """
-    if change.low >= -max_drop:
-        return "proven"
-    if change.value < -max_drop and change.high < 0:
-        return "failed"
-    return "within noise"
 
 
 def accuracy(predictions: Values, labels: Values) -> float:
@@ -202,18 +121,35 @@ def _constant(*columns: Values) -> bool:
     return any((values == values[0]).all() for values in columns)
 
 
+def _of_labels(
+    value: Callable[[Values, Values], float], resampled: Callable[[Values, Values, Counts], Figures]
+) -> Metric:
+    """A metric of predictions and labels: 1 is perfect, and 0 stands for what is not defined (a constant, say).
+
+    Its statistics are the label and the prediction themselves.
+    """
+
+    def of_columns(statistics: Statistics, counts: Counts) -> Figures:
+        labels, predictions = statistics.T
+        return resampled(predictions, labels, counts)
+
+    return Metric(value, lambda predictions, labels: np.column_stack([labels, predictions]), of_columns)
+
+
 def _of_class(metric: Metric, positive: int) -> Metric:
     """A metric of flags as one of classes: the flag is whether a class is `positive`."""
     return Metric(
         lambda predictions, labels: metric.value(predictions == positive, labels == positive),
-        lambda predictions, labels, counts: metric.resampled(predictions == positive, labels == positive, counts),
+        lambda predictions, labels: metric.statistics(predictions == positive, labels == positive),
+        metric.resampled,
     )
 
 
 METRICS: dict[MetricName, Metric] = {
-    "accuracy": Metric(accuracy, _resampled_accuracy),
-    "f1": Metric(f1, _resampled_f1),
-    "matthews": Metric(matthews, _resampled_matthews),
-    "pearson": Metric(pearson, _resampled_pearson),
-    "spearman": Metric(spearman, _resampled_spearman),
+    "accuracy": _of_labels(accuracy, _resampled_accuracy),
+    "f1": _of_labels(f1, _resampled_f1),
+    "matthews": _of_labels(matthews, _resampled_matthews),
+    "pearson": _of_labels(pearson, _resampled_pearson),
+    "spearman": _of_labels(spearman, _resampled_spearman),
+    **text_metrics.METRICS,
 }

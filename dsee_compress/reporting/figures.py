@@ -99,7 +99,7 @@ def _structure(structure: dict[str, Any], width: float) -> Figure:
 
 
 def _accuracy(accuracy: dict[str, Any], words: Wording, width: float) -> Figure:
-    scale = 100 if words.share else 1
+    scale = words.scale
     figure, axes = plt.subplots(figsize=(width, 0.9 + 0.55 * len(accuracy)), layout="constrained")
     for row, entry in enumerate(accuracy.values()):
         low, high = entry["ci95"]
@@ -107,7 +107,7 @@ def _accuracy(accuracy: dict[str, Any], words: Wording, width: float) -> Figure:
         axes.plot(entry["value"] * scale, row, "o", color=KEPT, markersize=8)
         _annotate(axes, words.figure(entry["value"], digits=1), entry["value"] * scale, row)
     _name_rows(axes, list(accuracy))
-    axes.set_xlabel(f"{words.title}{', %' if words.share else ''} (line: 95 % interval)")
+    axes.set_xlabel(f"{words.title}{words.unit and ', ' + words.unit} (line: 95 % interval)")
     return figure
 
 

@@ -76,8 +76,8 @@ def _environment(report: dict[str, Any], autoescape: bool = False) -> Environmen
     )
     environment.filters["percent"] = lambda value, digits=1: f"{value * 100:.{digits}f} %"
     environment.filters["figure"] = lambda value, words=words: words.figure(value, digits=1).replace("%", " %")
-    environment.filters["change"] = lambda value: _minus(f"{value * 100:+.1f}" if words.share else f"{value:+.3f}")
-    environment.filters["allowed"] = lambda value: f"−{value * 100 if words.share else value:g}"
+    environment.filters["change"] = lambda value: _minus(words.figure(value, "+", digits=1).removesuffix(words.unit))
+    environment.filters["allowed"] = lambda value: _minus(f"{words.allowed(value) * words.scale:+g}")
     environment.filters["times"] = lambda value: f"{value:.2f}×"
     environment.filters["count"] = lambda value: f"{value:,}"
     environment.filters["ms"] = lambda value: "not measured" if value is None else f"{value:.2f}"
@@ -88,7 +88,7 @@ def _environment(report: dict[str, Any], autoescape: bool = False) -> Environmen
     environment.filters["plainly"] = _plainly
     environment.globals |= {
         "words": words,
-        "points": " points" if words.share else "",
+        "points": " points" if words.scale == 100 else "",
         "metrics": METRICS,
         "other_titles": [METRICS[name].title for name in next(iter(report["other_metrics"].values()))],
         "part_names": PART_NAMES,

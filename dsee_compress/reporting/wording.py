@@ -10,8 +10,11 @@ class Wording:
     """A metric in words and figures."""
 
     title: str
-    share: bool
-    """A share is written in percent and its changes in points; a correlation as it is."""
+    scale: int = 1
+    """100 for shares, whose changes are in points; 1 for what is written as it is."""
+    unit: str = ""
+    """What stands behind a figure."""
+    lower_is_better: bool = False
 
     @property
     def heading(self) -> str:
@@ -19,14 +22,24 @@ class Wording:
         return self.title[0].upper() + self.title[1:]
 
     def figure(self, value: float, sign: str = "", digits: int = 2) -> str:
-        """`value`, 85.16% or 0.8516; with `sign` "+" as a change, of a metric or of what is allowed."""
-        return f"{value:{sign}.{digits}%}" if self.share else f"{value:{sign}.{digits + 2}f}"
+        """`value`, 85.16%, 85.16 or 0.8516; with `sign` "+" as a change, of a metric or of what is allowed."""
+        return f"{value * self.scale:{sign}.{digits if self.scale == 100 else digits + 2}f}{self.unit}"
+
+    def allowed(self, drop: float) -> float:
+        """The change of the metric to which an allowed drop comes."""
+        return drop if self.lower_is_better else -drop
 
 
 METRICS: dict[MetricName, Wording] = {
-    "accuracy": Wording("accuracy", True),
-    "f1": Wording("F1", True),
-    "matthews": Wording("Matthews correlation", False),
-    "pearson": Wording("Pearson correlation", False),
-    "spearman": Wording("Spearman correlation", False),
+    "accuracy": Wording("accuracy", 100, "%"),
+    "f1": Wording("F1", 100, "%"),
+    "matthews": Wording("Matthews correlation"),
+    "pearson": Wording("Pearson correlation"),
+    "spearman": Wording("Spearman correlation"),
+    "bleu": Wording("BLEU", 100),
+    "chrf": Wording("chrF", 100),
+    "ter": Wording("TER", 100, lower_is_better=True),
+    "rouge_l": Wording("ROUGE-L", 100),
+    "nist": Wording("NIST"),
+    "perplexity": Wording("perplexity", lower_is_better=True),
 }

@@ -1,21 +1,19 @@
 """What several stages do alike."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import tasks
 from ..checkpoint import Task
 from ..configs import MetricName
 from ..errors import UserError
-from ..evaluation import inputs, metrics, parity
+from ..evaluation import inputs, parity
 from ..evaluation.inputs import Batch, Logits
 from ..evaluation.parity import Gate, Parity
+from . import examination
+from .examination import Collator
 
-Collator = Callable[[list[dict[str, Any]]], dict[str, Any]]
 GATE_ROWS = 64
 
 
@@ -54,8 +52,7 @@ def pass_gate(gate: Gate, reference: list[Logits], model: PreTrainedModel, batch
 def validation_metrics(
     task: Task, model: PreTrainedModel, rows: Any, collator: Collator, batch_size: int
 ) -> dict[MetricName, float]:
-    """The metrics of a PyTorch model on encoded rows, the task's own first."""
-    batches = inputs.padded_batches(rows, collator, batch_size)
-    predicted = tasks.of(task).predictions(metrics.predict(parity.torch_forward(model), batches))
-    labels = np.array(rows["labels"])
-    return {name: metric.value(predicted, labels) for name, metric in metrics.of(task).items()}
+    """The metrics of a PyTorch model that one forward pass over encoded rows gives, the task's own first."""
+    exam = examination.quick(task, rows, collator, batch_size)
+    predicted = exam.answers(examination.subject_of(model)).predictions
+    return {name: metric.value(predicted, exam.truth) for name, metric in exam.metrics.items()}

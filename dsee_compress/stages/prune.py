@@ -22,6 +22,7 @@ from ..pruning.importance import Evidence
 from ..tasks import data
 from ..training import losses, trainer
 from . import common
+from .examination import Collator
 
 SCORING_EXAMPLES = 1024
 """Training examples that a criterion that needs data looks at."""
@@ -153,7 +154,7 @@ def save_plain(model: PreTrainedModel, folder: Path) -> None:
     model.config.save_pretrained(folder)
 
 
-def _batches(rows: Any, collator: common.Collator, config: PruneConfig, device: str) -> Iterable[dict[str, Tensor]]:
+def _batches(rows: Any, collator: Collator, config: PruneConfig, device: str) -> Iterable[dict[str, Tensor]]:
     """Training batches with labels for the criteria, the same at every call."""
     chosen = rows.shuffle(seed=config.seed).select(range(min(SCORING_EXAMPLES, len(rows))))
     for start in range(0, len(chosen), config.batch_size):

@@ -1,25 +1,24 @@
 """The metrics of a stage folder and of all that it was made from, and the gates between them."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
 
-from .. import checkpoint, distributed, tasks
+from .. import checkpoint, distributed
 from ..adapters import model as adapters
-from ..checkpoint import Manifest, Task
+from ..checkpoint import Manifest
 from ..configs import MetricName, ValidateConfig
 from ..errors import GateError
-from ..evaluation import inputs, metrics, parity, session
-from ..evaluation.inputs import Batch, Logits
-from ..evaluation.metrics import Sampled
+from ..evaluation import bootstrap, parity, session
+from ..evaluation.bootstrap import Sampled
+from ..evaluation.inputs import Logits
 from ..progress import console, step
 from ..reporting import wording
+from ..reporting.wording import Wording
 from ..tasks import data
-from . import common, vocabulary
+from . import common, examination, vocabulary
+from .examination import Answers, Examination
 from .export import artifacts
 
 RESULT = "validation.json"
@@ -44,37 +43,32 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
     }
     if not overwrite and checkpoint.has_result(folder / RESULT, key):
         return folder
-    chain = lineage(folder, manifest)
+    chain, trimmed = lineage(folder, manifest), vocabulary.is_trimmed(manifest)
     with step("read the data"):
-        texts = {
-            trimmed: _Texts.read(task, config, common.tokenizer_of(source))
-            for trimmed, source in {vocabulary.is_trimmed(described): source for source, described in chain}.items()
-        }
-    logits = _logits_of_lineage(chain, texts)
+        tokenizers = {vocabulary.is_trimmed(made): common.tokenizer_of(source) for source, made in chain}
+        exams = {kind: examination.whole(task, config.split, own, config) for kind, own in tokenizers.items()}
+        exam, alike = exams[trimmed], vocabulary.read_alike(task, config.split, tokenizers)
+    answers = _answers_of_lineage(chain, exams)
 
-    trimmed = vocabulary.is_trimmed(manifest)
-    own_texts = texts[trimmed]
-    labels = own_texts.labels
-    predictions = {name: tasks.of(task).predictions(values) for name, values in logits.items()}
-    own, *others = metrics.of(task).items()
-    sampled = metrics.bootstrap(own[1], predictions, labels, seed=config.seed)
-    alike = own_texts.read_alike(texts.get(False, own_texts))
-    proofs = _export_proof(logits, alike)
+    predictions = {name: answer.predictions for name, answer in answers.items()}
+    own, *others = exam.metrics.items()
+    sampled = bootstrap.bootstrap(own[1], predictions, exam.truth, seed=config.seed)
+    proofs = _export_proof({name: answer.logits for name, answer in answers.items()}, alike)
     gates = _metric_gates(task.metric, sampled, config, trimmed)
     result = {
         "key": key,
         "metric": task.metric,
         "split": config.split,
-        "examples": len(labels),
-        "examples_alike": int(alike.sum()),
+        "examples": exam.examples,
+        "examples_alike": exam.examples if alike is None else int(alike.sum()),
         "accuracy": {name: figures.interval.as_json() for name, figures in sampled.items()},
         "other_metrics": {
-            name: {other: metric.value(values, labels) for other, metric in others}
+            name: {other: metric.value(values, exam.truth) for other, metric in others}
             for name, values in predictions.items()
         },
         "parity": proofs,
         "gates": gates,
-        "predictions": {name: values.tolist() for name, values in predictions.items()},
+        "predictions": {name: exam.as_json(values) for name, values in predictions.items()},
     }
     checkpoint.write_json(folder / RESULT, result)
     return folder
@@ -91,61 +85,32 @@ def lineage(folder: Path, manifest: Manifest) -> list[tuple[Path, Manifest]]:
     return chain
 
 
-@dataclass(frozen=True)
-class _Texts:
-    """The rows of a split in the tokens of one vocabulary."""
-
-    tokenizer: PreTrainedTokenizerBase
-    rows: Any
-    batches: list[Batch]
-
-    @classmethod
-    def read(cls, task: Task, config: ValidateConfig, tokenizer: PreTrainedTokenizerBase) -> Self:
-        rows = tasks.encode(task, config.split, tokenizer)
-        return cls(tokenizer, rows, inputs.padded_batches(rows, tasks.collator(tokenizer), config.batch_size))
-
-    @property
-    def labels(self) -> NDArray[Any]:
-        """What the rows should be answered with, (rows,)."""
-        return np.array(self.rows["labels"])
-
-    def read_alike(self, other: Self) -> NDArray[np.bool_]:
-        """Which rows have the same tokens in both vocabularies, (rows,)."""
-        if other is self:
-            return np.ones(len(self.rows), bool)
-        both = zip(self.rows["input_ids"], other.rows["input_ids"], strict=True)
-        ours, theirs = self.tokenizer.convert_ids_to_tokens, other.tokenizer.convert_ids_to_tokens
-        return np.array([ours(left) == theirs(right) for left, right in both])
-
-
-def _logits_of_lineage(chain: list[tuple[Path, Manifest]], texts: dict[bool, _Texts]) -> dict[str, Logits]:
-    """The logits of every model in `chain`, on the rows in the tokens of its own vocabulary, trimmed or not."""
-    logits = {}
+def _answers_of_lineage(chain: list[tuple[Path, Manifest]], exams: dict[bool, Examination]) -> dict[str, Answers]:
+    """The answers of every model in `chain`, asked in the tokens of its own vocabulary, trimmed or not."""
+    answers = {}
     if chain[0][1].parent is not None:
         console.print(f"{chain[0][0]}: its parent folder is gone or changed; measuring without it", markup=False)
     for source, described in chain:
-        batches = texts[vocabulary.is_trimmed(described)].batches
+        exam = exams[vocabulary.is_trimmed(described)]
         if described.stage == "export":
             for precision, path in artifacts(source, described).items():
-                with step(f"predict with onnx_{precision}"), session.Session(path) as live:
-                    logits[f"onnx_{precision}"] = metrics.predict(live.forward, batches)
+                with step(f"predict with onnx_{precision}"), exam.artifact(path) as subject:
+                    answers[f"onnx_{precision}"] = exam.answers(subject)
         else:
             name = TORCH_NAMES[described.stage]
             with step(f"predict with {name}"):
-                logits[name] = metrics.predict(parity.torch_forward(adapters.load_merged(source)), batches)
-    return logits
+                answers[name] = exam.answers(examination.subject_of(adapters.load_merged(source)))
+    return answers
 
 
-def _export_proof(logits: dict[str, Logits], alike: NDArray[np.bool_]) -> dict[str, float | None]:
-    """The export gate again, on the task's own rows that both models read as the same tokens."""
+def _export_proof(logits: dict[str, Logits], alike: NDArray[Any] | None) -> dict[str, float | None]:
+    """The export gate again, on the task's own rows; on those that are `alike` where the vocabularies differ."""
     reference = next((logits[name] for name in ("pruned", "dense_finetuned") if name in logits), None)
-    if reference is None or "onnx_fp32" not in logits or not alike.any():
+    if reference is None or "onnx_fp32" not in logits or (alike is not None and not alike.any()):
         return {}
-    proof = parity.passed(parity.EXPORT, [reference[alike]], [logits["onnx_fp32"][alike]])
-    return {
-        "export_max_abs": proof.max_abs,
-        "label_agreement": proof.label_agreement,
-    }
+    rows = slice(None) if alike is None else alike
+    proof = parity.passed(parity.EXPORT, [reference[rows]], [logits["onnx_fp32"][rows]])
+    return {"export_max_abs": proof.max_abs, "label_agreement": proof.label_agreement}
 
 
 def _metric_gates(
@@ -169,10 +134,10 @@ def _metric_gates(
         if reference not in sampled or candidate not in sampled:
             continue
         change = (sampled[candidate] - sampled[reference]).interval
-        verdict = metrics.judge(change, allowed)
+        verdict = bootstrap.judge(-change if words.lower_is_better else change, allowed)
         if verdict == "failed":
             raise GateError(
-                f"gate {gate!r} failed: the {words.title} of {candidate} is {words.figure(-change.value)} below that "
+                f"gate {gate!r} failed: the {words.title} of {candidate} is {_apart(words, change.value)} that "
                 f"of {reference} (95 % interval of the change {words.figure(change.low, '+')} to "
                 f"{words.figure(change.high, '+')}, allowed drop {words.figure(allowed)})"
             )
@@ -187,3 +152,7 @@ def _metric_gates(
             }
         )
     return gates
+
+
+def _apart(words: Wording, change: float) -> str:
+    return f"{words.figure(abs(change))} {'above' if change > 0 else 'below'}"

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import checkpoint, tasks
@@ -65,6 +67,20 @@ def trim(
     common.pass_gate(parity.VOCABULARY, before, model, common.gate_batches(again, tasks.collator(smaller)))
     gone = parameters - model.num_parameters()
     return smaller, {"before": size, "after": len(old_ids), "parameters_removed": gone}
+
+
+def read_alike(task: Task, split: str, tokenizers: dict[bool, PreTrainedTokenizerBase]) -> NDArray[np.bool_] | None:
+    """Which rows of a split a trimmed (True) and a whole (False) vocabulary read as the same tokens, (rows,).
+
+    None where there is one vocabulary alone.
+    """
+    if len(tokenizers) == 1:
+        return None
+    read = [
+        [own.convert_ids_to_tokens(ids) for ids in tasks.encode(task, split, own)["input_ids"]]
+        for own in tokenizers.values()
+    ]
+    return np.array([left == right for left, right in zip(*read, strict=True)])
 
 
 def _tokens_of(file: str | None, tokenizer: PreTrainedTokenizerBase) -> set[int]:

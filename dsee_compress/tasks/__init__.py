@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..checkpoint import Task
 from ..configs import SourceConfig, TaskName
-from . import classification, regression
+from . import classification, generation, regression
 from .text import collator
 
 if TYPE_CHECKING:
@@ -30,11 +30,8 @@ class Kind(Protocol):
     def head(self, task: Task) -> dict[str, Any]:
         """What the model's config says of the task head."""
 
-    def predictions(self, logits: Any) -> Any:
-        """Logits (rows, outputs) as the metrics take them, (rows,)."""
 
-
-KINDS: dict[TaskName, Kind] = {"classification": classification, "regression": regression}
+KINDS: dict[TaskName, Kind] = {"classification": classification, "regression": regression, "generation": generation}
 
 
 def of(task: Task) -> Kind:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+IGNORED = -100
+"""The label of a token that the loss passes over."""
+
+
 @dataclass(frozen=True)
 class Split:
     """The rows of a split, and which of their columns a task reads."""
@@ -73,7 +77,30 @@ def encode(
 
 
 def collator(tokenizer: "PreTrainedTokenizerBase") -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-    """Pads a list of encoded rows to its longest."""
-    from transformers import DataCollatorWithPadding
+    """Pads a list of encoded rows to its longest, on the tokenizer's side.
 
-    return DataCollatorWithPadding(tokenizer)
+    Rows whose labels are lists are padded on the right, and their labels with IGNORED. A tokenizer without a padding
+    token pads with its end of text, which the attention mask hides.
+    """
+    import torch
+
+    fill = {
+        "input_ids": tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+        "token_type_ids": tokenizer.pad_token_type_id,
+        "attention_mask": 0,
+        "labels": IGNORED,
+    }
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        longest = max(len(row["input_ids"]) for row in rows)
+        left = tokenizer.padding_side == "left" and not isinstance(rows[0].get("labels"), list)
+        batch = {}
+        for name in rows[0]:
+            values = [row[name] for row in rows]
+            if isinstance(values[0], list):
+                gaps = [[fill[name]] * (longest - len(value)) for value in values]
+                values = [gap + value if left else value + gap for value, gap in zip(values, gaps, strict=True)]
+            batch[name] = torch.tensor(values)
+        return batch
+
+    return collate

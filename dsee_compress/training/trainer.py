@@ -80,9 +80,12 @@ def train(
     """Train the parameters that require a gradient, in place; the model comes back on the CPU in eval mode.
 
     Goes on from the last whole checkpoint in `checkpoints`. `label` names the work in the progress bar; `extra` is
-    added to the task's loss. Raises UserError if the trained weights are not finite.
+    added to the task's loss. Raises UserError if the trained weights are not finite, or labels that are numbers are
+    to be smoothed.
     Returns seconds, steps, device, precision, processes and the mean loss of the last epoch.
     """
+    if config.label_smoothing and model.config.problem_type == "regression":
+        raise UserError("label_smoothing is about classes and tokens, and the labels of regression are numbers")
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     steps = -(-len(rows) // (config.batch_size * distributed.processes())) * epochs
@@ -95,6 +98,7 @@ def train(
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         warmup_steps=round(config.warmup * steps),
+        label_smoothing_factor=config.label_smoothing,
         seed=config.seed,
         bf16=precision == "bf16",
         fp16=precision == "fp16",

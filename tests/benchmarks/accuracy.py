@@ -23,6 +23,7 @@ import dsee_compress
 from dsee_compress import checkpoint, tasks
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.evaluation import environment, inputs, metrics, parity
+from dsee_compress.evaluation.bootstrap import bootstrap
 from dsee_compress.tasks import data, pretrained
 from dsee_compress.training import trainer
 
@@ -109,7 +110,7 @@ def _score(model: PreTrainedModel, source: dict[str, Any]) -> dict[str, Any]:
     batches = inputs.padded_batches(rows, tasks.collator(tokenizer), 32)
     predicted = tasks.of(task).predictions(metrics.predict(parity.torch_forward(model), batches))
     metric = metrics.of(task)[task.metric]
-    interval = metrics.bootstrap(metric, {"": predicted}, np.array(rows["labels"]))[""].interval
+    interval = bootstrap(metric, {"": predicted}, np.array(rows["labels"]))[""].interval
     return {**interval.as_json(), "examples": len(rows)}
 
 

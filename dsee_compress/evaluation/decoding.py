@@ -1,0 +1,101 @@
+"""What a decoder writes to prompts, and how likely it holds what people wrote."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..configs import DecodingConfig
+from .inputs import Batch, Forward
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class TokenLosses(NamedTuple):
+    """The negative log-likelihood of each token of the targets, and the row that it stands in, both (tokens,)."""
+
+    losses: NDArray[np.float64]
+    rows: NDArray[np.int64]
+
+
+def generate(
+    model: Any,
+    prompts: list[list[int]],
+    decoding: DecodingConfig,
+    tokenizer: "PreTrainedTokenizerBase",
+    batch_size: int,
+) -> list[str]:
+    """What `model`, which has transformers' `generate`, writes to each prompt of token ids, in their order.
+
+    Prompts of similar length share a batch and are padded on the left. Texts end before the end of text, after
+    `max_new_tokens`, or where the model has no more positions.
+    """
+    texts = [""] * len(prompts)
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        written = _write(model, [prompts[index] for index in chosen], decoding, tokenizer)
+        decoded = tokenizer.batch_decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for index, text in zip(chosen, decoded, strict=True):
+            texts[index] = text.strip()
+    return texts
+
+
+def token_losses(forward: Forward, batches: list[Batch], ignored: int) -> TokenLosses:
+    """The loss of each target token of teacher-forced batches, whose `labels` are `ignored` elsewhere.
+
+    forward: from a batch without labels to logits (batch, sequence, vocabulary), each for the token that comes next.
+    """
+    from scipy.special import logsumexp
+
+    losses, rows, first = [], [], 0
+    for batch in batches:
+        logits = forward({name: array for name, array in batch.items() if name != "labels"})
+        for row, labels in enumerate(batch["labels"][:, 1:]):
+            positions = np.flatnonzero(labels != ignored)
+            scores = logits[row, positions].astype(np.float64)
+            losses.append(logsumexp(scores, axis=-1) - scores[np.arange(len(positions)), labels[positions]])
+            rows.append(np.full(len(positions), first + row))
+        first += len(batch["labels"])
+    return TokenLosses(np.concatenate(losses), np.concatenate(rows))
+
+
+def _write(model: Any, prompts: list[list[int]], decoding: DecodingConfig, tokenizer: Any) -> Any:
+    """The tokens after a batch of prompts, the longest first: (batch, new tokens)."""
+    import torch
+    from transformers import LogitsProcessorList
+
+    length = len(prompts[0])
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    room = getattr(model.config, "max_position_embeddings", None) or length + decoding.max_new_tokens
+    processors = [_unrepeated(decoding.no_repeat_ngram, length)] if decoding.no_repeat_ngram else []
+    with torch.inference_mode():
+        written = model.generate(
+            input_ids=torch.tensor([[pad] * (length - len(prompt)) + prompt for prompt in prompts]),
+            attention_mask=torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts]),
+            do_sample=False,
+            num_beams=decoding.beams,
+            length_penalty=decoding.length_penalty,
+            no_repeat_ngram_size=0,
+            max_new_tokens=min(decoding.max_new_tokens, room - length),
+            pad_token_id=pad,
+            eos_token_id=tokenizer.eos_token_id,
+            logits_processor=LogitsProcessorList(processors),
+        )
+    return written[:, length:]
+
+
+def _unrepeated(size: int, start: int) -> Callable[[Any, Any], Any]:
+    """Forbids what would write `size` tokens in a row again; the first `start`, the prompt, may be repeated."""
+    from transformers import LogitsProcessor, NoRepeatNGramLogitsProcessor
+
+    class Unrepeated(LogitsProcessor):
+        def __init__(self) -> None:
+            self._written = NoRepeatNGramLogitsProcessor(size)
+
+        def __call__(self, tokens: Any, scores: Any) -> Any:
+            return self._written(tokens[:, start:], scores)
+
+    return Unrepeated()

@@ -1,0 +1,134 @@
+"""Generation: a source in, a text out; a decoder reads the prompt, writes the target and ends."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..checkpoint import Task
+from ..configs import METRICS_OF, SourceConfig, nearest
+from ..errors import UserError
+from . import data as data_sets
+from .text import IGNORED
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+SOURCE = "{source}"
+PROMPT = SOURCE + "\n"
+SOURCE_COLUMN = "source"
+TARGET_COLUMNS = ("targets", "target")
+"""Where a split has its targets, if nothing else is said: a list a row, or one a row."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model writes to, and what people wrote."""
+
+    tokens: list[int]
+    references: list[str]
+
+
+def describe(data: str, config: SourceConfig) -> Task:
+    """Read the training split's columns into a task; UserError for rows that are no sources with their targets."""
+    task = Task(
+        name="generation",
+        metric=config.metric or METRICS_OF["generation"][0],
+        data=data,
+        text=config.text or [SOURCE_COLUMN],
+        label=config.label or TARGET_COLUMNS[0],
+        labels=[],
+        prompt=config.prompt or PROMPT,
+        max_length=config.max_length,
+    )
+    references(task, "train")
+    return task
+
+
+def encode(task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dataset":
+    """Rows of prompt, target and end of text, one a reference, with `labels` IGNORED on the prompt; not padded.
+
+    They stand in the order of `prompts`. A target that is too long for `max_length` is cut, and then does not end.
+    UserError for a missing column, a row that is no source with its targets, or a prompt that leaves no room.
+    """
+    from datasets import Dataset
+
+    prompted = prompts(task, split, tokenizer)
+    texts = [reference for prompt in prompted for reference in prompt.references]
+    targets = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
+    rows = []
+    for prompt in prompted:
+        for _ in prompt.references:
+            target = [*next(targets), tokenizer.eos_token_id][: task.max_length - len(prompt.tokens)]
+            tokens = prompt.tokens + target
+            labels = [IGNORED] * len(prompt.tokens) + target
+            rows.append({"input_ids": tokens, "attention_mask": [1] * len(tokens), "labels": labels})
+    return Dataset.from_list(rows)
+
+
+def prompts(task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> list[Prompt]:
+    """The distinct sources of a split as prompts, in the order of their first rows.
+
+    Prompts are tokenised by themselves, in training as in writing. UserError as for `encode`.
+    """
+    if tokenizer.eos_token_id is None:
+        raise UserError("the tokenizer has no end-of-text token, and a model that writes has to know when to end")
+    found = references(task, split)
+    template = task.prompt or PROMPT
+    texts = [template.replace(SOURCE, source) for source in found]
+    start = [tokenizer.bos_token_id] if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else []
+    tokens = [start + ids for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    longest = max(tokens, key=len)
+    if len(longest) >= task.max_length:
+        text = texts[tokens.index(longest)]
+        raise UserError(
+            f"{_place(task, split)} has the prompt {_short(text)!r} of {len(longest)} tokens, "
+            f"which leaves no room for a target in max_length {task.max_length}"
+        )
+    if not longest or not min(tokens, key=len):
+        raise UserError(f"{_place(task, split)} has a prompt without a token; give --prompt some text")
+    return [Prompt(ids, targets) for ids, targets in zip(tokens, found.values(), strict=True)]
+
+
+def references(task: Task, split: str) -> dict[str, list[str]]:
+    """The targets of each distinct source of a split; UserError for a row that is no source with its targets."""
+    rows = data_sets.read_split(task.data, split)
+    where, (text,) = _place(task, split), task.text
+    if text not in rows.column_names:
+        raise UserError(f"{where} has no column {text!r}; {nearest(text, rows.column_names)}; name it with --text")
+    label = _target_column(rows.column_names, task.label, where)
+    found: dict[str, list[str]] = {}
+    for row, (source, target) in enumerate(zip(rows[text], rows[label], strict=True)):
+        if not isinstance(source, str) or not source.strip():
+            raise UserError(f"{where} has {source!r} in {text!r}, row {row}, where a text should be")
+        targets = target if isinstance(target, list) else [target]
+        if not targets:
+            raise UserError(f"{where} has no target in {label!r}, row {row}")
+        for value in targets:
+            if not isinstance(value, str) or not value.strip():
+                raise UserError(f"{where} has {value!r} in {label!r}, row {row}, where a target's text should be")
+        found.setdefault(source, []).extend(targets)
+    return found
+
+
+def head(task: Task) -> dict[str, Any]:
+    """Nothing: a decoder's head is its vocabulary."""
+    return {}
+
+
+def _target_column(columns: list[str], label: str, where: str) -> str:
+    names = [label, *(TARGET_COLUMNS if label in TARGET_COLUMNS else ())]
+    found = next((name for name in names if name in columns), None)
+    if found is None:
+        raise UserError(
+            f"{where} has no target column {' or '.join(map(repr, dict.fromkeys(names)))} among {', '.join(columns)}; "
+            "name it with --label"
+        )
+    return found
+
+
+def _place(task: Task, split: str) -> str:
+    return f"the {split} split of {task.data}"
+
+
+def _short(text: str, length: int = 40) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
