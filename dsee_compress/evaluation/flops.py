@@ -40,8 +40,10 @@ def compare(
 ) -> dict[str, Any]:
     """FLOPs of two structures of a model and the share that the second saves, as report.json has them.
 
-    `exported` is the second's cost in its graph; first_token: whether its last layer computes the first token alone.
+    `exported` is the second's cost in its graph; first_token: whether its last layer computes the first token alone,
+    which that of a decoder never does.
     """
+    first_token = first_token and not architectures.get(config.model_type).decoder
     before, after = (
         count(config, structure.head_counts, structure.neuron_counts, length) for structure in (dense, final)
     )

@@ -22,7 +22,7 @@ def import_peft(source: Path, config: ImportPeftConfig, output: Path, overwrite:
     lora = peft.read(source)
     location = pretrained.locate(config.model)
     data_location = data.locate(config.data)
-    base = pretrained.load_config(location)
+    base = pretrained.load_config(location, config.task)
     update = peft.describe(lora, architectures.get(base.model_type), base.num_hidden_layers)
     resolved = {
         **config.resolved(),

@@ -121,7 +121,7 @@ def check(config: RunConfig) -> None:
         checkpoint.read(Path(config.benchmark.baseline), "export")
     location = pretrained.locate(config.finetune.model)
     pretrained.fingerprint(location, config.finetune.model_sha256)
-    model = pretrained.load_config(location)
+    model = pretrained.load_config(location, config.finetune.task)
     architectures.require_length(model, "finetune.max_length", config.finetune.max_length)
     architectures.require_length(model, "prune.sequence_length", config.prune.sequence_length)
     for length in config.benchmark.sequence_length:

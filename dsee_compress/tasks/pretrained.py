@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .. import architectures, checkpoint
 from ..checkpoint import Task
+from ..configs import TaskName
 from ..errors import UserError, first_line
 from . import of
 
@@ -56,8 +57,8 @@ def fingerprint(location: str, expected: str | None) -> str:
     return checkpoint.digest([path for path in Path(location).iterdir() if path == weights or path.suffix in _READ])
 
 
-def load_config(location: str) -> "PretrainedConfig":
-    """The model's config; UserError if it cannot be had, or the model cannot be compressed."""
+def load_config(location: str, task: TaskName) -> "PretrainedConfig":
+    """The model's config; UserError if it cannot be had, or the model cannot be compressed for such a task."""
     from transformers import AutoConfig
 
     try:
@@ -67,6 +68,12 @@ def load_config(location: str) -> "PretrainedConfig":
             f"model {location!r} has no readable config, neither in a folder nor on the hub: {first_line(error)}"
         ) from error
     family = architectures.get(config.model_type)
+    if family.decoder != (task == "generation"):
+        fitting = [name for name in architectures.known() if architectures.get(name).decoder == (task == "generation")]
+        raise UserError(
+            f"model {location!r} is of the architecture {config.model_type}, which {task} does not fit; "
+            f"it takes {', '.join(fitting)}" + ("; for a decoder: --task generation" if family.decoder else "")
+        )
     activation = getattr(config, family.activation)
     if activation not in family.activations:
         known = " or ".join(family.activations)
@@ -82,7 +89,7 @@ def load(location: str, task: Task, seed: int) -> tuple["PreTrainedModel", "PreT
     import torch
     from transformers import AutoTokenizer, set_seed
 
-    config = load_config(location)
+    config = load_config(location, task.name)
     config.update(of(task).head(task))
     if (Path(location) / "model.safetensors").is_file():
         checkpoint.check_tensors(Path(location) / "model.safetensors")
@@ -112,4 +119,7 @@ def load(location: str, task: Task, seed: int) -> tuple["PreTrainedModel", "PreT
             f"the tokenizer in {location} knows {len(tokenizer)} tokens and the model {config.vocab_size}; "
             "they do not belong together"
         )
+    if tokenizer.pad_token is None:  # GPT-2 has none; what is padded is masked
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id
     return architectures.take_apart(model).eval(), tokenizer

@@ -31,7 +31,7 @@ def build(name: str) -> PreTrainedModel:
     torch.manual_seed(0)
     if name == "bert-base":
         return BertForSequenceClassification(BertConfig(num_labels=2))
-    config = pretrained.load_config(pretrained.locate(MINILM))
+    config = pretrained.load_config(pretrained.locate(MINILM), "classification")
     return BertForSequenceClassification.from_pretrained(pretrained.locate(MINILM), config=config)
 
 
