@@ -30,6 +30,7 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
     if checkpoint.up_to_date(output, "finetune", resolved, inputs, overwrite):
         return output
     trainer.resolve_precision(config.precision, trainer.resolve_device(config.device))
+    pretrained.load_config(location, config.task)
 
     with step("read the data"):
         task = tasks.describe(data_location, config)
