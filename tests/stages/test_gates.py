@@ -161,3 +161,22 @@ def test_the_exporter_is_not_asked_for_a_shape_that_the_gate_uses():
     assert len(UNSEEN_SHAPES) >= 4
     assert graph.SEEN_SHAPE not in UNSEEN_SHAPES
     assert not {length for _, length in UNSEEN_SHAPES} & {graph.SEEN_SHAPE[1]}
+
+
+@pytest.mark.parametrize("metric, worse, words", [("ter", 0.1, "10.00 above"), ("bleu", -0.1, "10.00 below")])
+def test_a_text_metric_that_should_be_low_fails_where_it_rises(metric, worse, words):
+    import numpy as np
+
+    from dsee_compress.configs import ValidateConfig
+    from dsee_compress.evaluation.bootstrap import Sampled
+    from dsee_compress.stages import validate
+
+    def gates(change):
+        dense = Sampled(0.5, np.full(100, 0.5))
+        sampled = {"dense_finetuned": dense, "pruned": Sampled(0.5 + change, dense.resampled + change)}
+        return validate._metric_gates(metric, sampled, ValidateConfig(), trimmed=False)
+
+    with pytest.raises(GateError, match=f"of pruned is {words} that of dense_finetuned"):
+        gates(worse)
+    (gate,) = gates(-worse)
+    assert (gate["verdict"], gate["change"]["value"]) == ("proven", pytest.approx(-worse))
