@@ -16,7 +16,20 @@ import typer
 from dsee_compress import distributed
 from dsee_compress.errors import GateError, UserError
 
-from . import benchmark, bundle, export, export_peft, finetune, import_peft, inspect, prune, report, run, validate
+from . import (
+    benchmark,
+    bundle,
+    export,
+    export_peft,
+    finetune,
+    generate,
+    import_peft,
+    inspect,
+    prune,
+    report,
+    run,
+    validate,
+)
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
@@ -35,6 +48,7 @@ for command in (
     validate.validate,
     benchmark.benchmark,
     bundle.bundle,
+    generate.generate,
     report.report,
     run.run,
     inspect.inspect,

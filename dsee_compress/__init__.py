@@ -14,6 +14,7 @@ from .configs import (
     BundleConfig,
     ExportConfig,
     FinetuneConfig,
+    GenerateConfig,
     ImportPeftConfig,
     PruneConfig,
     StrictConfig,
@@ -32,6 +33,7 @@ __all__ = [
     "export",
     "export_peft",
     "finetune",
+    "generate",
     "import_peft",
     "load",
     "prune",
@@ -134,6 +136,15 @@ def bundle(folder: Folder, *, output: Folder, overwrite: bool = False, **options
     from .stages import bundle as stage
 
     return stage.bundle(Path(folder), config, Path(output), overwrite)
+
+
+@_options_of(GenerateConfig)
+def generate(folder: Folder, prompts: Iterable[str], **options: Any) -> list[str]:
+    """What the decoder in an ONNX folder writes to each prompt, a source as in its training; returns the texts."""
+    config = GenerateConfig.parse(options)
+    from .stages import generate as stage
+
+    return stage.generate(Path(folder), list(prompts), config)
 
 
 def report(run: Folder, *, add: Iterable[Folder] = ()) -> Path:

@@ -360,6 +360,27 @@ class BundleConfig(StrictConfig):
     )
 
 
+class GenerateConfig(DecodingConfig):
+    """Options of `generate`."""
+
+    temperature: float = Field(
+        0.0, ge=0, description="Draw tokens at random by their probabilities, sharpened below 1; 0 takes the likeliest."
+    )
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="Of random choices: together, the tokens drawn from are at least so likely."
+    )
+    precision: Precision | None = Field(None, description="Artifact to write with; the export's first if not given.")
+    threads: int | None = Field(None, ge=1, description="Intra-op threads; ONNX Runtime's choice if not given.")
+    batch_size: int = Field(8, ge=1, description="Texts written side by side, where none is told as it is written.")
+    seed: Seed = Field(0, description="Seed of random choices.")
+
+    @model_validator(mode="after")
+    def _one_search(self) -> Self:
+        if self.temperature and self.beams > 1:
+            raise ValueError("temperature draws at random, and beams search for the best; choose one")
+        return self
+
+
 class RunConfig(StrictConfig):
     """A recipe: the options of every stage of one run."""
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..configs import DecodingConfig
+from ..configs import DecodingConfig, GenerateConfig
+from ..errors import UserError
 from .inputs import Batch, Forward
 
 if TYPE_CHECKING:
@@ -26,17 +27,23 @@ def generate(
     decoding: DecodingConfig,
     tokenizer: "PreTrainedTokenizerBase",
     batch_size: int,
+    streamer: Any = None,
 ) -> list[str]:
     """What `model`, which has transformers' `generate`, writes to each prompt of token ids, in their order.
 
     Prompts of similar length share a batch and are padded on the left. Texts end before the end of text, after
-    `max_new_tokens`, or where the model has no more positions.
+    `max_new_tokens`, or where the model has no more positions. A streamer of transformers sees the tokens of a single
+    prompt as they come. UserError for a prompt that leaves no position for a text.
     """
+    longest = max(map(len, prompts), default=0)
+    room = getattr(model.config, "max_position_embeddings", None)
+    if room is not None and longest >= room:
+        raise UserError(f"a prompt has {longest} tokens, and the model reads {room}, its own text included; shorten it")
     texts = [""] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        written = _write(model, [prompts[index] for index in chosen], decoding, tokenizer)
+        written = _write(model, [prompts[index] for index in chosen], decoding, tokenizer, streamer)
         decoded = tokenizer.batch_decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         for index, text in zip(chosen, decoded, strict=True):
             texts[index] = text.strip()
@@ -62,7 +69,7 @@ def token_losses(forward: Forward, batches: list[Batch], ignored: int) -> TokenL
     return TokenLosses(np.concatenate(losses), np.concatenate(rows))
 
 
-def _write(model: Any, prompts: list[list[int]], decoding: DecodingConfig, tokenizer: Any) -> Any:
+def _write(model: Any, prompts: list[list[int]], decoding: DecodingConfig, tokenizer: Any, streamer: Any) -> Any:
     """The tokens after a batch of prompts, the longest first: (batch, new tokens)."""
     import torch
     from transformers import LogitsProcessorList
@@ -75,7 +82,7 @@ def _write(model: Any, prompts: list[list[int]], decoding: DecodingConfig, token
         written = model.generate(
             input_ids=torch.tensor([[pad] * (length - len(prompt)) + prompt for prompt in prompts]),
             attention_mask=torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts]),
-            do_sample=False,
+            **_chosen(decoding),
             num_beams=decoding.beams,
             length_penalty=decoding.length_penalty,
             no_repeat_ngram_size=0,
@@ -83,8 +90,16 @@ def _write(model: Any, prompts: list[list[int]], decoding: DecodingConfig, token
             pad_token_id=pad,
             eos_token_id=tokenizer.eos_token_id,
             logits_processor=LogitsProcessorList(processors),
+            streamer=streamer,
         )
     return written[:, length:]
+
+
+def _chosen(decoding: DecodingConfig) -> dict[str, Any]:
+    """How a token is chosen by its probability: the likeliest, or at random."""
+    if isinstance(decoding, GenerateConfig) and decoding.temperature:
+        return {"do_sample": True, "temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+    return {"do_sample": False}
 
 
 def _unrepeated(size: int, start: int) -> Callable[[Any, Any], Any]:

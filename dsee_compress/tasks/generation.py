@@ -70,23 +70,28 @@ def prompts(task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> lis
 
     Prompts are tokenised by themselves, in training as in writing. UserError as for `encode`.
     """
-    if tokenizer.eos_token_id is None:
-        raise UserError("the tokenizer has no end-of-text token, and a model that writes has to know when to end")
     found = references(task, split)
-    template = task.prompt or PROMPT
-    texts = [template.replace(SOURCE, source) for source in found]
-    start = [tokenizer.bos_token_id] if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else []
-    tokens = [start + ids for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    tokens = tokens_of(task, list(found), tokenizer)
     longest = max(tokens, key=len)
     if len(longest) >= task.max_length:
-        text = texts[tokens.index(longest)]
+        source = list(found)[tokens.index(longest)]
         raise UserError(
-            f"{_place(task, split)} has the prompt {_short(text)!r} of {len(longest)} tokens, "
+            f"{_place(task, split)} has the source {_short(source)!r}, a prompt of {len(longest)} tokens, "
             f"which leaves no room for a target in max_length {task.max_length}"
         )
-    if not longest or not min(tokens, key=len):
-        raise UserError(f"{_place(task, split)} has a prompt without a token; give --prompt some text")
     return [Prompt(ids, targets) for ids, targets in zip(tokens, found.values(), strict=True)]
+
+
+def tokens_of(task: Task, sources: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
+    """The prompt of each source as tokens; UserError for a source without a text."""
+    if tokenizer.eos_token_id is None:
+        raise UserError("the tokenizer has no end-of-text token, and a model that writes has to know when to end")
+    if not all(source.strip() for source in sources):
+        raise UserError("a prompt is empty; give it some text")
+    template = task.prompt or PROMPT
+    texts = [template.replace(SOURCE, source) for source in sources]
+    start = [tokenizer.bos_token_id] if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else []
+    return [start + ids for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
 
 def references(task: Task, split: str) -> dict[str, list[str]]:
