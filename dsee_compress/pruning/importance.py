@@ -106,9 +106,7 @@ def taylor_units(evidence: Evidence) -> UnitScores:
         gates[index] = x.new_ones((x.shape[0], *[1] * (x.dim() - 2), x.shape[-1])).requires_grad_()
         return (x * gates[index],)
 
-    hooks = [
-        linear.register_forward_pre_hook(partial(apply_gate, index)) for index, (linear, _) in enumerate(places)
-    ]
+    hooks = [linear.register_forward_pre_hook(partial(apply_gate, index)) for index, (linear, _) in enumerate(places)]
     try:
         for batch in evidence.batches():
             gradients = torch.autograd.grad(evidence.model(**batch).loss, gates)
