@@ -19,6 +19,7 @@ from .structure import (
     require_length,
     resize,
     rows,
+    set_submodule,
     take_apart,
 )
 
@@ -40,5 +41,6 @@ __all__ = [
     "require_length",
     "resize",
     "rows",
+    "set_submodule",
     "take_apart",
 ]

@@ -30,23 +30,29 @@ def require_provider(provider: str) -> Any:
     return ort
 
 
+def load(path: Path, provider: str = "cpu", threads: int | None = None) -> Any:
+    """A session of onnxruntime. UserError if the file is damaged, or the provider is not there or falls back."""
+    ort, wanted = require_provider(provider), PROVIDERS[provider]
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        live = ort.InferenceSession(str(path), options, providers=[wanted])
+    except Exception as error:  # its exceptions share no base class
+        raise UserError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from error
+    used = live.get_providers()[0]
+    if used != wanted:
+        raise UserError(f"provider {provider} was asked for, and ONNX Runtime fell back to {used}")
+    return live
+
+
 class Session:
     """One live ONNX Runtime session; `with` frees it, and ends its threads, at the end of the block."""
 
     def __init__(self, path: Path, provider: str = "cpu", threads: int | None = None) -> None:
-        """Load `path`. UserError if the file is damaged, or the provider is not there or falls back to another."""
-        ort, wanted = require_provider(provider), PROVIDERS[provider]
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        try:
-            self._session = ort.InferenceSession(str(path), options, providers=[wanted])
-        except Exception as error:  # its exceptions share no base class
-            raise UserError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from error
-        used = self._session.get_providers()[0]
-        if used != wanted:
-            raise UserError(f"provider {provider} was asked for, and ONNX Runtime fell back to {used}")
+        """As `load`."""
+        self._session = load(path, provider, threads)
         self.inputs: list[str] = [entry.name for entry in self._session.get_inputs()]
 
     def forward(self, batch: Batch) -> Logits:

@@ -1,0 +1,156 @@
+"""The operators that a decoder's layers are written in: ONNX's own alone, or ONNX Runtime's too."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.onnx import ops
+
+from ..configs import Graph
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines of every position, (positions, head size / 2)."""
+
+_MASKED = torch.finfo(torch.float32).min
+
+
+@dataclass
+class Step:
+    """What one forward pass knows and learns beside its tokens; stands in for transformers' cache."""
+
+    past: list[Tensor]
+    """Keys and values of each layer's earlier tokens, (batch, heads, past, head size)."""
+    present: list[Tensor]
+    """The same with the new tokens, once the layer has seen them."""
+    masks: tuple[Tensor, ...]
+    """What `Operators.masks` made; the graph keeps what its layers use."""
+    position_ids: Tensor
+
+    def get_seq_length(self, layer: int = 0) -> int:
+        """Earlier tokens, padding included: transformers asks for it."""
+        return self.past[2 * layer].shape[2]
+
+
+class Operators(Protocol):
+    """How a style of graphs writes what layers are made of. Hidden tensors are (batch, tokens, heads · head size)."""
+
+    def masks(self, attention_mask: Tensor, tokens: int) -> tuple[Tensor, ...]:
+        """What `attend` masks by, of attention_mask (batch, past + tokens): 0 for padding."""
+        ...
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, layer: int, step: Step) -> Tensor:
+        """What `heads` queries see, of which neighbours may share a key and a value; notes the layer's present."""
+        ...
+
+    def rotate(self, x: Tensor, position_ids: Tensor, rotation: Rotation, heads: int) -> Tensor:
+        """Turn the first and the second half of each head into one another by its position."""
+        ...
+
+    def gelu(self, x: Tensor, approximate: bool) -> Tensor:
+        """GELU, exact or by its approximation with a tanh."""
+        ...
+
+    def rms_norm(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        """Normalisation by the root mean square of the last dimension."""
+        ...
+
+
+class Portable:
+    """Operators of ONNX alone, `Attention` among them: opset 23."""
+
+    def masks(self, attention_mask: Tensor, tokens: int) -> tuple[Tensor, ...]:
+        """As `Operators.masks`."""
+        return (_visible(attention_mask, tokens),)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, layer: int, step: Step) -> Tensor:
+        """As `Operators.attend`, in one node."""
+        past = step.past[2 * layer : 2 * layer + 2]
+        mixed, *present, _ = ops.attention(
+            query, key, value, step.masks[0], *past, q_num_heads=heads, kv_num_heads=past[0].shape[1]
+        )
+        step.present += present
+        return mixed
+
+    def rotate(self, x: Tensor, position_ids: Tensor, rotation: Rotation, heads: int) -> Tensor:
+        """As `Operators.rotate`."""
+        return ops.rotary_embedding(x, *rotation, position_ids, num_heads=heads)
+
+    def gelu(self, x: Tensor, approximate: bool) -> Tensor:
+        """As `Operators.gelu`."""
+        return torch.nn.functional.gelu(x, approximate="tanh" if approximate else "none")
+
+    def rms_norm(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        """As `Operators.rms_norm`."""
+        return torch.nn.functional.rms_norm(x, weight.shape, weight, epsilon)
+
+
+class Fused:
+    """ONNX Runtime's operators for attention, rotation, activation and normalisation."""
+
+    def masks(self, attention_mask: Tensor, tokens: int) -> tuple[Tensor, ...]:
+        """As `Operators.masks`."""
+        bias = torch.where(_visible(attention_mask, tokens), 0.0, _MASKED)
+        total = attention_mask.shape[1]
+        last = torch.full_like(attention_mask[:, 0], total - 1, dtype=torch.int32)
+        return attention_mask.to(torch.int32), bias, last, torch.scalar_tensor(total, dtype=torch.int32)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, layer: int, step: Step) -> Tensor:
+        """As `Operators.attend`, in one node."""
+        past = step.past[2 * layer : 2 * layer + 2]
+        batch, groups, _, size = past[0].shape
+        padding, bias, last, total = step.masks
+        if groups == heads:
+            name, inputs = "MultiHeadAttention", [query, key, value, None, padding, None, *past]
+            attributes = {"num_heads": heads, "unidirectional": 1, "mask_filter_value": _MASKED}
+        else:
+            name, inputs = "GroupQueryAttention", [query, key, value, *past, last, total, None, None, None, bias]
+            attributes = {"num_heads": heads, "kv_num_heads": groups}
+        present_shape = [batch, groups, padding.shape[1], size]
+        mixed, *present = ops.symbolic_multi_out(
+            f"com.microsoft::{name}",
+            inputs,
+            attributes,
+            dtypes=[query.dtype] * 3,
+            shapes=[query.shape, present_shape, present_shape],
+            version=1,
+        )
+        step.present += present
+        return mixed
+
+    def rotate(self, x: Tensor, position_ids: Tensor, rotation: Rotation, heads: int) -> Tensor:
+        """As `Operators.rotate`."""
+        return ops.symbolic(
+            "com.microsoft::RotaryEmbedding",
+            [x, position_ids, *rotation],
+            {"num_heads": heads},
+            dtype=x.dtype,
+            shape=x.shape,
+            version=1,
+        )
+
+    def gelu(self, x: Tensor, approximate: bool) -> Tensor:
+        """As `Operators.gelu`."""
+        name = "FastGelu" if approximate else "Gelu"
+        return ops.symbolic(f"com.microsoft::{name}", [x], dtype=x.dtype, shape=x.shape, version=1)
+
+    def rms_norm(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        """As `Operators.rms_norm`."""
+        return ops.symbolic(
+            "::SimplifiedLayerNormalization",
+            [x, weight],
+            {"axis": -1, "epsilon": epsilon},
+            dtype=x.dtype,
+            shape=x.shape,
+            version=1,
+        )
+
+
+def _visible(attention_mask: Tensor, tokens: int) -> Tensor:
+    """Which of all tokens each of the last `tokens` sees, (batch, 1, tokens, past + tokens)."""
+    column = torch.arange(attention_mask.shape[1])
+    causal = column <= column[attention_mask.shape[1] - tokens :, None]
+    return causal & attention_mask.bool()[:, None, None]
+
+
+STYLES: dict[Graph, Operators] = {"fused": Fused(), "portable": Portable()}
