@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 from .structure import Architecture, register, set_submodule
@@ -32,17 +31,7 @@ def take_apart(layer: nn.Module) -> None:
     assert isinstance(fused, Conv1D)
     parts = [_linear(*part) for part in zip(fused.weight.T.chunk(3), fused.bias.chunk(3), strict=True)]
     set_submodule(layer, "attn.c_attn", Projections(*parts))
-    if isinstance(layer.get_submodule("mlp.act"), NewGELUActivation):
-        set_submodule(layer, "mlp.act", nn.GELU("tanh"))
-
-
-def put_together(layer: nn.Module) -> None:
-    """Turn a block's three projections into one Linear."""
-    projections = layer.get_submodule("attn.c_attn")
-    assert isinstance(projections, Projections)
-    parts = [projections.query, projections.key, projections.value]
-    weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
-    set_submodule(layer, "attn.c_attn", _linear(weight, bias))
+    set_submodule(layer, "mlp.act", nn.GELU("tanh"))
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
@@ -70,8 +59,7 @@ GPT2 = register(
         head_width="split_size",
         decoder=True,
         activation="activation_function",
-        activations=("gelu_new", "gelu_pytorch_tanh", "gelu"),
+        activations=("gelu_new",),
         take_apart=take_apart,
-        put_together=put_together,
     )
 )

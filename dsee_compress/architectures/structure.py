@@ -69,8 +69,6 @@ class Architecture:
     """Position embeddings that no token can take."""
     take_apart: Callable[[nn.Module], None] | None = None
     """Gives each place a Linear of its own in a layer of a fresh model, where the family has none."""
-    put_together: Callable[[nn.Module], None] | None = None
-    """Undoes that in a layer of a merged model, which then needs fewer products for the same function."""
 
 
 @dataclass(frozen=True)
@@ -191,15 +189,7 @@ def blank(config: PretrainedConfig, **options: Any) -> PreTrainedModel:
 
 def take_apart(model: PreTrainedModel) -> PreTrainedModel:
     """Give every place of a fresh `model` a Linear of its own, in place."""
-    return _each_layer(model, of(model).take_apart)
-
-
-def put_together(model: PreTrainedModel) -> PreTrainedModel:
-    """Undo `take_apart` in a merged `model`, in place: the same function, no longer fit for compressing."""
-    return _each_layer(model, of(model).put_together)
-
-
-def _each_layer(model: PreTrainedModel, change: Callable[[nn.Module], None] | None) -> PreTrainedModel:
+    change = of(model).take_apart
     if change is not None:
         for layer in layers(model):
             change(layer.module)

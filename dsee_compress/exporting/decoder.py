@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.activations import GELUActivation, NewGELUActivation
 
 from .. import architectures
 from ..architectures import Layer
@@ -21,7 +20,6 @@ from ..progress import quiet
 from .operators import STYLES, Operators, Rotation, Step
 
 INPUTS = ("input_ids", "attention_mask", "position_ids")
-_GELU = (GELUActivation, NewGELUActivation)
 
 
 def to_onnx(model: PreTrainedModel, path: Path, graph: Graph, opset: int) -> None:
@@ -141,8 +139,8 @@ def _written_with(operators: Operators, model: PreTrainedModel) -> Iterator[None
         attention = layer.module.get_submodule(layer.architecture.attention)
         replaced[names[attention]] = _Attention(layer, index, operators, rotation)
     for name, module in model.named_modules():
-        if isinstance(module, _GELU):
-            replaced[name] = _Gelu(operators, approximate=isinstance(module, NewGELUActivation))
+        if isinstance(module, nn.GELU):
+            replaced[name] = _Gelu(operators, approximate=module.approximate == "tanh")
         elif type(module).__name__.endswith("RMSNorm"):
             replaced[name] = _RmsNorm(operators, module)
     own = {name: model.get_submodule(name) for name in replaced}
