@@ -1,11 +1,11 @@
 """Gates: at every hand-over, what comes out is compared with what went in (DESIGN section 7)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
 from ..errors import GateError
 from .inputs import Batch, Forward, Logits
@@ -37,8 +37,8 @@ class Parity:
     """Share of rows with the same arg max; None for models of a single output, which name no label."""
 
 
-def torch_forward(model: PreTrainedModel) -> Forward:
-    """`model`, in eval mode on the CPU, as a function from a batch to logits."""
+def torch_forward(model: Callable[..., Any]) -> Forward:
+    """`model`, in eval mode on the CPU or an OnnxGenerator, as a function from a batch to logits."""
 
     @torch.inference_mode()
     def forward(batch: Batch) -> Logits:

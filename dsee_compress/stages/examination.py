@@ -1,7 +1,7 @@
 """What models are asked on a split of a task's data, by the kind of the task, and which metrics judge the answers."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -12,9 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .. import tasks
 from ..checkpoint import Task
 from ..configs import MetricName, TaskName, ValidateConfig
-from ..errors import UserError
 from ..evaluation import decoding, inputs, metrics, parity, session
 from ..evaluation.bootstrap import Metric
+from ..evaluation.generator import OnnxGenerator
 from ..evaluation.inputs import Forward, Logits
 from ..evaluation.text_metrics import Written
 from ..tasks import classification, generation, regression
@@ -52,7 +52,7 @@ class Examination(Protocol):
     def answers(self, subject: Subject) -> Answers:
         """Ask a model."""
 
-    def artifact(self, path: Path) -> Any:
+    def artifact(self, path: Path) -> AbstractContextManager[Subject]:
         """Load an ONNX artifact: a context manager that gives a Subject."""
 
     def as_json(self, predictions: Any) -> list[Any]:
@@ -121,8 +121,10 @@ class _Likelihoods:
         losses = decoding.token_losses(subject.forward, self._batches, IGNORED)
         return Answers(Written([], self._by_example(losses)), losses.losses[:, None].astype(np.float32))
 
-    def artifact(self, path: Path) -> Any:
-        raise UserError(f"{path} is an exported decoder, of which texts cannot be measured yet; validate its parent")
+    @contextmanager
+    def artifact(self, path: Path) -> Iterator[Subject]:
+        with OnnxGenerator(path) as model:
+            yield Subject(parity.torch_forward(model), model)
 
     def as_json(self, predictions: Any) -> list[Any]:
         return list(predictions.texts)
