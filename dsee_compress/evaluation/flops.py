@@ -36,18 +36,25 @@ def costs(config: PretrainedConfig, heads: list[int], neurons: list[int], length
 
 
 def compare(
-    config: PretrainedConfig, dense: Structure, final: Structure, length: int, *, first_token: bool = True
+    config: PretrainedConfig,
+    dense: Structure,
+    final: Structure,
+    length: int,
+    *,
+    first_token: bool = True,
+    one_query: bool = True,
 ) -> dict[str, Any]:
     """FLOPs of two structures of a model and the share that the second saves, as report.json has them.
 
-    `exported` is the second's cost in its graph; first_token: whether its last layer computes the first token alone,
-    which that of a decoder never does.
+    `exported` is the second's cost in its graph; first_token, one_query: as `count` takes them. A decoder reads all.
     """
     first_token = first_token and not architectures.get(config.model_type).decoder
     before, after = (
         count(config, structure.head_counts, structure.neuron_counts, length) for structure in (dense, final)
     )
-    exported = count(config, final.head_counts, final.neuron_counts, length, first_token=first_token)
+    exported = count(
+        config, final.head_counts, final.neuron_counts, length, first_token=first_token, one_query=one_query
+    )
     return {
         "dense": before,
         "final": after,
@@ -60,14 +67,21 @@ def compare(
 
 
 def count(
-    config: PretrainedConfig, heads: list[int], neurons: list[int], length: int, *, first_token: bool = False
+    config: PretrainedConfig,
+    heads: list[int],
+    neurons: list[int],
+    length: int,
+    *,
+    first_token: bool = False,
+    one_query: bool = True,
 ) -> int:
     """FLOPs (two a multiply-add) of one sequence of `length` tokens, embeddings' look-ups excluded.
 
     Of a decoder those of its blocks: how much of the vocabulary's product runs is up to who calls it.
 
     heads, neurons: how many of them each layer of the config's model keeps. first_token: as exported, with the last
-    layer computed for the token alone that the head reads.
+    layer computed for the token alone that the head reads. one_query: whether its attention then has one query, too;
+    not where it is exported as several nodes.
     """
     decoder = architectures.get(config.model_type).decoder
     # Rotary positions ask for autocast, which knows no meta device; DeBERTa's scripted functions know no fake tensors.
@@ -81,19 +95,19 @@ def count(
         with FlopCounterMode(display=False) as counter, _Yes():
             counted = model.base_model if decoder else model
             counted(input_ids=ids, attention_mask=torch.ones_like(ids))
-    unread = _by_token(architectures.of(model), len(heads) - 1, counter) * (length - 1) // length if first_token else 0
-    return int(counter.get_total_flops()) - unread
+    by_token = _by_token(architectures.of(model), len(heads) - 1, counter, one_query) if first_token else 0
+    return int(counter.get_total_flops()) - by_token * (length - 1) // length
 
 
-def _by_token(table: Architecture, layer: int, counter: FlopCounterMode) -> int:
-    """FLOPs of a layer that each token causes for itself alone: all but keys and values, where attention is fused."""
+def _by_token(table: Architecture, layer: int, counter: FlopCounterMode, with_query: bool) -> int:
+    """FLOPs of a layer that each token causes for itself alone: all but keys and values, or but the attention."""
     modules = {name.partition(".")[2]: sum(kinds.values()) for name, kinds in counter.get_flop_counts().items()}
 
     def of(path: str) -> int:
         return modules[f"{table.layers}.{layer}.{path}"]
 
     alone = sum(of(path) for place, path in table.linears.items() if place in ("attention_output", "ffn_in", "ffn_out"))
-    if table.fuses_attention:
+    if with_query:
         inside = [path for path in table.linears.values() if path.startswith(f"{table.attention}.")]
         products = of(table.attention) - sum(of(path) for path in inside)
         alone += of(table.linears["query"]) + products

@@ -5,6 +5,8 @@ on each token alone, so the row can be taken before it; and of the attention, on
 come from all tokens. The function stays the same.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,46 +26,79 @@ _ROW_WISE = {
     "FastGelu": 1,
 }
 """Operators whose row t depends on row t alone of as many inputs, the first; the other inputs are weights."""
+_SUMS = ("Add", "Sum")
+"""Operators whose row t depends on row t alone of every input, but for those that all rows share."""
 
 
-def narrow(path: Path) -> int:
-    """Rewrite the fused graph in `path` so that its last layer computes the first token's row alone.
+@dataclass(frozen=True)
+class Narrowed:
+    """How many nodes compute one row where they computed all."""
 
-    Returns how many nodes are narrower than before: none where no head takes the first row of a layer's output.
+    nodes: int
+    attention: int
+    """Those among them that are a layer's attention."""
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """ONNX's own Attention, with what brings the queries' heads apart and the answers' together."""
+
+    split: "NodeProto"
+    apart: "NodeProto"
+    attention: "NodeProto"
+    together: "NodeProto"
+    merge: "NodeProto"
+
+
+def narrow(path: Path) -> Narrowed:
+    """Rewrite the fused or portable graph in `path` so that its last layer computes the first token's row alone.
+
+    Nothing is narrower than before where no head takes the first row of a layer's output.
     """
     import onnx
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     model = OnnxModel(onnx.load(str(path)))
-    row_wise, attention = _read_by_row(model)
-    narrowed = {node.output[0] for node in (*row_wise, *attention)}
+    row_wise, fused, standard = _read_by_row(model)
+    narrowed = {node.output[0] for node in (*row_wise, *fused, *(heads.merge for heads in standard))}
     for node in row_wise:
-        for index, name in enumerate(node.input[: _ROW_WISE[node.op_type]]):
-            if name not in narrowed:
-                node.input[index] = _first_row(model, name)
-    for node in attention:
-        separate(model, node, query_source=_first_row(model, node.input[0]))
+        for index in _rows_of(model, node):
+            if node.input[index] not in narrowed:
+                node.input[index] = _first(model, node.input[index], axis=1)
+    for node in fused:
+        separate(model, node, query_source=_first(model, node.input[0], axis=1))
+    for heads in standard:
+        _ask_once(model, heads)
     if narrowed:
+        changed = narrowed | {name for heads in standard for node in vars(heads).values() for name in node.output}
+        _forget_shapes(model, changed)
         model.topological_sort()
         model.save_model_to_file(str(path))
-    return len(narrowed)
+    return Narrowed(len(narrowed), len(fused) + len(standard))
 
 
-def _read_by_row(model: Any) -> tuple[list["NodeProto"], list["NodeProto"]]:
-    """The nodes of whose output the heads need the first row alone: those that act row by row, and attention."""
+def _read_by_row(model: Any) -> tuple[list["NodeProto"], list["NodeProto"], list[_Heads]]:
+    """The nodes of whose output the heads need the first row alone.
+
+    Those that act row by row, ONNX Runtime's Attention, and ONNX's own.
+    """
     readers, producers = model.input_name_to_nodes(), model.output_name_to_node()
     of_one_row = {node.output[0] for node in model.nodes() if _takes_first_row(model, node, producers)}
-    row_wise, attention = [], []
+    row_wise, fused, standard = [], [], []
     for node in reversed(model.nodes()):
         read_by = [reader.output[0] for output in node.output for reader in readers.get(output, [])]
         if not read_by or not of_one_row.issuperset(read_by):
             continue
-        if node.op_type == "Attention":
-            attention.append(node)
-        elif node.op_type in _ROW_WISE and _others_are_weights(model, node):
+        if node.op_type == "Attention" and node.domain:
+            fused.append(node)
+        elif node.op_type == "Reshape":
+            if heads := _heads(model, node, readers, producers):
+                standard.append(heads)
+                of_one_row.add(heads.split.output[0])
+        elif _rows_of(model, node):
             row_wise.append(node)
             of_one_row.add(node.output[0])
-    return row_wise, attention
+    return row_wise, fused, standard
 
 
 def _takes_first_row(model: Any, node: "NodeProto", producers: dict[str, "NodeProto"]) -> bool:
@@ -74,17 +109,61 @@ def _takes_first_row(model: Any, node: "NodeProto", producers: dict[str, "NodePr
     return axis == 1 and index is not None and index.shape == () and index == 0
 
 
-def _others_are_weights(model: Any, node: "NodeProto") -> bool:
-    return all(model.get_initializer(name) is not None for name in node.input[_ROW_WISE[node.op_type] :] if name)
+def _rows_of(model: Any, node: "NodeProto") -> list[int]:
+    """The inputs of which a node needs row t for its row t; none, if it does not act row by row."""
+    weights = {name: model.get_initializer(name) for name in node.input if name}
+    if node.op_type in _SUMS:
+        shared = all(weight is None or len(weight.dims) <= 1 for weight in weights.values())
+        return [index for index, name in enumerate(node.input) if weights[name] is None] if shared else []
+    count = _ROW_WISE.get(node.op_type, 0)
+    return [*range(count)] if all(weights[name] for name in node.input[count:] if name) else []
 
 
-def _first_row(model: Any, name: str) -> str:
-    """The tensor of the first row of `name`: (batch, 1, width) of (batch, tokens, width)."""
+def _heads(
+    model: Any, merge: "NodeProto", readers: dict[str, list["NodeProto"]], producers: dict[str, "NodeProto"]
+) -> _Heads | None:
+    """The attention whose answers `merge` puts together, if its queries alone can be fewer: nothing else reads them."""
+    chain = [merge]
+    for kind in ("Transpose", "Attention", "Transpose", "Reshape"):
+        before = producers.get(chain[0].input[0])
+        if before is None or before.op_type != kind or len(readers[before.output[0]]) > 1 or before.domain:
+            return None
+        chain.insert(0, before)
+    heads = _Heads(*chain)
+    shape = producers.get(heads.split.input[1])
+    if shape is None or shape.op_type != "Concat" or len(shape.input) != 4:
+        return None
+    tokens = model.get_constant_value(shape.input[1])
+    return heads if tokens is not None and tokens.tolist() == [-1] else None
+
+
+def _ask_once(model: Any, heads: _Heads) -> None:
+    """Let the attention answer one query a head; what makes the queries is narrower already."""
+    import onnx
+
+    attention, merge, shape = heads.attention, heads.merge, "first_row_shape"
+    if len(attention.input) > 3 and attention.input[3]:
+        attention.input[3] = _first(model, attention.input[3], axis=2)
+    if model.get_initializer(shape) is None:
+        model.add_initializer(onnx.numpy_helper.from_array(np.array([0, 1, -1], np.int64), shape))
+    merge.input[1] = shape
+    merge.ClearField("attribute")  # allowzero; without it, 0 is the batch as it comes
+
+
+def _first(model: Any, name: str, axis: int) -> str:
+    """The tensor of the first row of `name`, along `axis`, which stays: (batch, 1, width) of (batch, tokens, width)."""
     import onnx
 
     row, zero = f"{name}_first_row", "first_row_index"
     if row not in model.output_name_to_node():
         if model.get_initializer(zero) is None:
             model.add_initializer(onnx.numpy_helper.from_array(np.array([0], np.int64), zero))
-        model.add_node(onnx.helper.make_node("Gather", [name, zero], [row], name=row, axis=1))
+        model.add_node(onnx.helper.make_node("Gather", [name, zero], [row], name=row, axis=axis))
     return row
+
+
+def _forget_shapes(model: Any, names: Iterable[str]) -> None:
+    """Drop what the graph says of the shapes of these tensors."""
+    others = [entry for entry in model.model.graph.value_info if entry.name not in {*names}]
+    del model.model.graph.value_info[:]
+    model.model.graph.value_info.extend(others)

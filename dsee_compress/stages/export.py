@@ -61,10 +61,10 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
         )
         with step(f"export {'and fuse' if config.graph == 'fused' else 'in standard operators'}{unfused}"):
             if config.graph == "fused":
-                metrics["narrowed_nodes"] = _fused(model, fp32, config.opset)
+                _fused(model, fp32, config.opset)
             else:
                 graph.to_portable(model, fp32, config.opset)
-                metrics["narrowed_nodes"] = 0
+            metrics["narrowed"] = vars(first_token.narrow(fp32))
             if target.provider == "cpu":
                 normalisation.sum_before(fp32)
             metrics["fp32"] = vars(count(fp32))
@@ -147,14 +147,13 @@ def _merged(
     return model
 
 
-def _fused(model: PreTrainedModel, path: Path, opset: int) -> int:
-    """Write `model` in ONNX Runtime's operators to `path`; returns how many nodes compute the first token alone."""
+def _fused(model: PreTrainedModel, path: Path, opset: int) -> None:
+    """Write `model` in ONNX Runtime's operators to `path`."""
     plain = path.with_name("plain.onnx")
     graph.to_onnx(model, plain, opset)
     fusion.fuse(plain, path, architectures.of(model))
     for leftover in path.parent.glob("plain.onnx*"):
         leftover.unlink()
-    return first_token.narrow(path)
 
 
 def _training_batches(parent: Manifest, tokenizer: PreTrainedTokenizerBase) -> list[Batch]:

@@ -100,7 +100,8 @@ def compose(
                 tuned.structure,
                 pruned.structure,
                 length,
-                first_token=exported.metrics["narrowed_nodes"] > 0,
+                first_token=exported.metrics["narrowed"]["nodes"] > 0,
+                one_query=exported.metrics["narrowed"]["attention"] > 0,
             ),
         },
         "parity": {

@@ -78,7 +78,7 @@ def make(model: str, work: Path) -> dict[str, Contestant]:
         for name, folder in exported.items():
             manifest = checkpoint.read(folder, "export")
             file = artifacts(folder, manifest)[precision]
-            first_token = manifest.metrics["narrowed_nodes"] > 0
+            first_token = manifest.metrics["narrowed"]["nodes"] > 0
             found[f"ours, {precision}{name}"] = Contestant(file, manifest.structure, first_token)
     return found
 

@@ -85,7 +85,7 @@ def test_the_last_layer_computes_the_first_token_alone(family, structure, tmp_pa
     table, path = architectures.of(model), tmp_path / "narrow.onnx"
     graph.to_onnx(model, tmp_path / "plain.onnx", 18)
     fusion.fuse(tmp_path / "plain.onnx", path, table)
-    assert first_token.narrow(path) == (7 if table.fuses_attention else 6)
+    assert first_token.narrow(path) == first_token.Narrowed(*((7, 1) if table.fuses_attention else (6, 0)))
     fusion.require_fused(path, models.LAYERS, attention_is_one_node=table.fuses_attention)
     opened = onnx.load(path)
     names = [name for node in opened.graph.node for name in node.output if "layer.2" in name and "self" not in name]
@@ -103,6 +103,35 @@ def test_the_last_layer_computes_the_first_token_alone(family, structure, tmp_pa
             assert {array.shape[:2] for array in rows} == {(len(batch["input_ids"]), 1)}
 
 
+def test_the_last_layer_of_a_portable_graph_computes_the_first_token_alone(family, tmp_path):
+    """Of every token only what becomes keys and values is computed, and the attention itself where it is many nodes."""
+    import onnx
+
+    model, path = resized(family, *STRUCTURES["unequal"]), tmp_path / "portable.onnx"
+    graph.to_portable(model, path, 23)
+    one_node = fusion.attention_is_one_node(model, "portable")
+    narrowed = first_token.narrow(path)
+    assert narrowed == first_token.Narrowed(*((14, 1) if one_node else (11, 0)))
+    assert fusion.require_fused(path, models.LAYERS, attention_is_one_node=one_node)
+    opened = onnx.load(path)
+    onnx.checker.check_model(opened, full_check=True)
+    products = [node.output[0] for node in opened.graph.node if node.op_type in ("MatMul", "Attention", "Gelu")]
+    opened.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in products)
+    runtime = onnxruntime.InferenceSession(opened.SerializeToString())
+    attention = [node.output[0] for node in opened.graph.node if node.op_type == "Attention"][-1:]
+    with Session(path, threads=1) as session:
+        batches = random_batches([(1, 1), (5, 12), (4, 33)], 200, session.inputs, pad_token=model.config.pad_token_id)
+        batches[1]["attention_mask"][:, 4::3] = 0
+        for batch in batches:
+            assert abs(session.forward(batch) - parity.torch_forward(model)(batch)).max() < 1e-4
+            arrays = dict(
+                zip(products, runtime.run(products, {name: batch[name] for name in session.inputs}), strict=True)
+            )
+            after = list(arrays.values())[-4:]
+            assert all(array.shape[-2] == 1 or array.ndim == 2 for array in after)
+            assert all(arrays[name].shape[2] == 1 for name in attention)
+
+
 def test_a_graph_whose_head_reads_another_token_is_left_as_it_is(tmp_path):
     import onnx
 
@@ -115,7 +144,7 @@ def test_a_graph_whose_head_reads_another_token_is_left_as_it_is(tmp_path):
     head.input[1] = "second"
     onnx.save(opened, path)
     before = path.read_bytes()
-    assert first_token.narrow(path) == 0
+    assert first_token.narrow(path) == first_token.Narrowed(0, 0)
     assert path.read_bytes() == before
 
 
