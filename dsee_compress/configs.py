@@ -358,6 +358,7 @@ class BundleConfig(StrictConfig):
     precision: Precision | None = Field(
         None, description="Artifact to take; int8 if the export has it, else its first, if not given."
     )
+    max_new_tokens: int = Field(64, ge=1, description="For generation: tokens after which a text is cut.")
 
 
 class GenerateConfig(DecodingConfig):

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 try:
     import numpy as np
     import onnxruntime
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Tokenizer
 except ImportError as missing:
     print(f"error: {missing.name} is not installed; pip install -r requirements.txt", file=sys.stderr)
     sys.exit(2)
@@ -57,20 +57,24 @@ class Model:
             self.bundle: dict[str, Any] = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             self._tokenizer.no_padding()
-            self._tokenizer.enable_truncation(
-                self.bundle["max_length"], strategy="longest_first", direction=self.bundle["truncation_side"]
-            )
+            self._limit()
             self._session = onnxruntime.InferenceSession(
                 str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # each library has its own
             raise UsageError(f"the bundle in {folder} is damaged ({first_line(error)}); copy it again") from error
 
-    def encode(self, texts: Texts) -> Encoding:
+    def _limit(self) -> None:
+        """Have the tokenizer cut what is too long."""
+        self._tokenizer.enable_truncation(
+            self.bundle["max_length"], strategy="longest_first", direction=self.bundle["truncation_side"]
+        )
+
+    def encode(self, texts: Texts) -> Any:
         """One text or a pair as tokens, cut to the length that the model was trained with; not padded."""
         return self._tokenizer.encode(*texts)
 
-    def pad(self, rows: list[Encoding]) -> dict[str, Any]:
+    def pad(self, rows: list[Any]) -> dict[str, Any]:
         """The model's inputs, int64 arrays (rows, tokens), padded to the longest row."""
         padding = self.bundle["padding"]
         length = max(len(row) for row in rows)
@@ -88,17 +92,89 @@ class Model:
                 array[start : start + len(row)] = getattr(row, attribute)
         return arrays
 
-    def answer(self, rows: list[Texts]) -> list[dict[str, Any]]:
-        """The label and its probability for each row; in regression the number alone."""
+    def answer(self, rows: list[Any]) -> list[dict[str, Any]]:
+        """The label and its probability for each encoded row; in regression the number alone."""
         if not rows:
             return []
-        logits = self._session.run(["logits"], self.pad([self.encode(row) for row in rows]))[0].astype(np.float64)
+        logits = self._session.run(["logits"], self.pad(rows))[0].astype(np.float64)
         if self.bundle["task"] == "regression":
             return [{"score": float(row[0])} for row in logits]
         powers = np.exp(logits - logits.max(-1, keepdims=True))
         probabilities = powers / powers.sum(-1, keepdims=True)
         labels = self.bundle["labels"]
         return [{"label": labels[row.argmax()], "score": float(row.max())} for row in probabilities]
+
+
+class Writer(Model):
+    """A model that writes on from a prompt: at each step the token that it holds for the likeliest."""
+
+    def _limit(self) -> None:
+        """A prompt is read whole, or refused."""
+        self._tokenizer.no_truncation()
+
+    def encode(self, texts: Texts) -> list[int]:
+        """The prompt of a text as tokens; LineError if it leaves no room for what is to be written."""
+        prompt = self.bundle["prompt"].replace("{source}", texts[0])
+        tokens = [*self.bundle["start"], *self._tokenizer.encode(prompt, add_special_tokens=False).ids]
+        if len(tokens) >= self.bundle["longest_input"]:
+            raise LineError(
+                f"its prompt has {len(tokens)} tokens, and the model reads {self.bundle['longest_input']}, what it "
+                "writes included"
+            )
+        return tokens
+
+    def pad(self, rows: list[list[int]]) -> dict[str, Any]:
+        """The first step's inputs, int64 arrays (rows, tokens), padded on the left to the longest row."""
+        length = max(map(len, rows))
+        mask = np.array([[0] * (length - len(row)) + [1] * len(row) for row in rows], np.int64)
+        tokens = np.array([[self.bundle["padding"]["id"]] * (length - len(row)) + row for row in rows], np.int64)
+        return {"input_ids": tokens, "attention_mask": mask, "position_ids": np.maximum(mask.cumsum(1) - 1, 0)}
+
+    def answer(self, rows: list[list[int]]) -> list[dict[str, Any]]:
+        """The text that is written to each prompt."""
+        if not rows:
+            return []
+        return [{"text": self._tokenizer.decode(tokens).strip()} for tokens in self.write(rows)]
+
+    def write(self, rows: list[list[int]]) -> list[list[int]]:
+        """The tokens that follow each prompt, the one that ends a text left out."""
+        inputs, end = self.pad(rows), self.bundle["end"]
+        lengths, memory = np.array([len(row) for row in rows]), self._nothing(len(rows))
+        written: list[list[int]] = [[] for _ in rows]
+        going = np.ones(len(rows), bool)
+        for step in range(self.bundle["max_new_tokens"]):
+            going &= lengths + step < self.bundle["longest_input"]
+            if not going.any():
+                break
+            logits, *present = self._session.run(None, {**inputs, **memory})
+            best = logits[:, -1].argmax(-1)
+            going &= best != end
+            for row in np.flatnonzero(going):
+                written[row].append(int(best[row]))
+            memory = dict(zip(memory, present))
+            mask = np.pad(inputs["attention_mask"], ((0, 0), (0, 1)), constant_values=1)
+            inputs = {
+                "input_ids": best[:, None].astype(np.int64),
+                "attention_mask": mask,
+                # A text that has ended may stand at the last position for good.
+                "position_ids": np.minimum(lengths + step, self.bundle["longest_input"] - 1)[:, None],
+            }
+        return written
+
+    def _nothing(self, rows: int) -> dict[str, Any]:
+        """What is remembered before the first step: of each layer no keys and no values."""
+        kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+        entries = [entry for entry in self._session.get_inputs() if entry.name.startswith("past_key_values.")]
+        return {entry.name: np.zeros((rows, entry.shape[1], 0, entry.shape[3]), kinds[entry.type]) for entry in entries}
+
+
+def load(folder: Path, threads: int | None = None) -> Model:
+    """The model of the bundle in `folder`, as its task needs it; UsageError as for Model."""
+    try:
+        task = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))["task"]
+    except Exception as error:
+        raise UsageError(f"the bundle in {folder} is damaged ({first_line(error)}); copy it again") from error
+    return (Writer if task == "generation" else Model)(folder, threads)
 
 
 def read_plain(line: str, columns: list[str]) -> Texts:
@@ -148,11 +224,11 @@ def answers(
     """One answer or `error` a line, in batches of as many lines, in their order."""
     numbered = enumerate(lines, start=1)
     while some := list(itertools.islice(numbered, batch)):
-        rows: list[Texts] = []
+        rows = []
         errors: dict[int, str] = {}
         for number, line in some:
             try:
-                rows.append(read(_decode(line, number), model.bundle["text"]))
+                rows.append(model.encode(read(_decode(line, number), model.bundle["text"])))
             except LineError as error:
                 errors[number] = f"line {number}: {error}"
         found = iter(model.answer(rows))
@@ -242,7 +318,7 @@ def _run(arguments: argparse.Namespace) -> None:
             raise UsageError(f"the output {output} is no file that could be replaced; give another")
         if file is not None and output.resolve() == file.resolve():
             raise UsageError(f"the output {output} is the input; give another file")
-    model = Model(Path(__file__).resolve().parent, arguments.threads)
+    model = load(Path(__file__).resolve().parent, arguments.threads)
     with sys.stdin.buffer if file is None else file.open("rb") as lines:
         batch = arguments.batch or (1 if file is None else FILE_BATCH)
         batches = answers(model, lines, READERS[suffix], batch)

@@ -4,19 +4,23 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from .. import architectures, checkpoint, distributed, tasks
-from ..checkpoint import Manifest
+from ..checkpoint import Manifest, Task
 from ..configs import BundleConfig
 from ..errors import GateError, UserError
 from ..evaluation import inputs, session
 from ..progress import step
+from ..tasks import generation
 from . import common
 from .export import artifacts
+
+if TYPE_CHECKING:
+    from ..bundling import predict
 
 SCHEMA = 1
 MODEL = "model.onnx"
@@ -61,7 +65,7 @@ def bundle(source: Path, config: BundleConfig, output: Path, overwrite: bool = F
         if archive.exists() and not overwrite:
             raise UserError(f"{archive} already exists; choose another output, or use --overwrite to replace it")
         with step(f"bundle {model.name}"), checkpoint.writing(output, overwrite) as folder:
-            described = _describe(source, parent, precision, model)
+            described = _describe(source, parent, precision, model, config)
             _fill(folder, source, model, described)
             _require_same_tokens(folder, common.tokenizer_of(source), parent)
             manifest = checkpoint.child_of(
@@ -102,7 +106,7 @@ def _choose(source: Path, manifest: Manifest, asked: str | None) -> tuple[str, P
     return precision, there[precision]
 
 
-def _describe(source: Path, manifest: Manifest, precision: str, model: Path) -> dict[str, Any]:
+def _describe(source: Path, manifest: Manifest, precision: str, model: Path, options: BundleConfig) -> dict[str, Any]:
     """The content of bundle.json; UserError for a model that does not load or a tokenizer that is of Python alone."""
     tokenizer = common.tokenizer_of(source)
     if not tokenizer.is_fast:
@@ -110,6 +114,14 @@ def _describe(source: Path, manifest: Manifest, precision: str, model: Path) -> 
     config = checkpoint.model_config(source)
     with session.Session(model) as live:
         names = live.inputs
+    writes = {}
+    if manifest.task.name == "generation":
+        writes = {
+            "prompt": manifest.task.prompt,
+            "start": generation.start_of(tokenizer),
+            "end": tokenizer.eos_token_id,
+            "max_new_tokens": options.max_new_tokens,
+        }
     return {
         "schema": SCHEMA,
         "artifact": f"{manifest.metrics['kind']}_{precision}",
@@ -127,6 +139,7 @@ def _describe(source: Path, manifest: Manifest, precision: str, model: Path) -> 
         "inputs": names,
         "vocabulary_size": config.vocab_size,
         "longest_input": architectures.longest_input(config),
+        **writes,
         "export": checkpoint.fingerprint(source),
         "made_from": {
             "base": manifest.base,
@@ -157,6 +170,9 @@ def _require_same_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase, manif
     task = manifest.task
     ids = np.random.default_rng(0).integers(0, len(tokenizer), (8, 2 * task.max_length))
     probes = [*PROBES, *tokenizer.batch_decode(ids)]
+    if task.name == "generation":
+        _require_same_prompts(predict.Writer(folder), probes, tokenizer, task)
+        return
     rows = [(text,) for text in probes] if len(task.text) == 1 else [*zip(probes, reversed(probes), strict=True)]
     columns = tokenizer(*map(list, zip(*rows, strict=True)), truncation=True, max_length=task.max_length)
     encoded = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -166,6 +182,15 @@ def _require_same_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase, manif
         found = model.pad([model.encode(row) for row in batch])
         if not all(np.array_equal(found[name], expected[name]) for name in model.bundle["inputs"]):
             raise GateError(f"gate 'bundle' failed: tokenizers and transformers differ on {json.dumps(batch)[:200]}")
+
+
+def _require_same_prompts(
+    model: "predict.Writer", probes: list[str], tokenizer: PreTrainedTokenizerBase, task: Task
+) -> None:
+    for probe in filter(str.strip, probes):
+        (expected,) = generation.tokens_of(task, [probe], tokenizer)
+        if len(expected) < model.bundle["longest_input"] and model.encode((probe,)) != expected:
+            raise GateError(f"gate 'bundle' failed: tokenizers and transformers differ on {json.dumps(probe)[:200]}")
 
 
 def _pack(folder: Path, name: str, archive: Path) -> None:

@@ -90,8 +90,14 @@ def tokens_of(task: Task, sources: list[str], tokenizer: "PreTrainedTokenizerBas
         raise UserError("a prompt is empty; give it some text")
     template = task.prompt or PROMPT
     texts = [template.replace(SOURCE, source) for source in sources]
-    start = [tokenizer.bos_token_id] if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else []
+    start = start_of(tokenizer)
     return [start + ids for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+
+def start_of(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """What stands before every prompt: the token that begins a text, where the tokenizer has it so."""
+    bos: int | None = tokenizer.bos_token_id
+    return [bos] if bos is not None and tokenizer("")["input_ids"][:1] == [bos] else []
 
 
 def references(task: Task, split: str) -> dict[str, list[str]]:

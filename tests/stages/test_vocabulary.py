@@ -107,7 +107,9 @@ def test_a_bundle_answers_as_validation_does(run, data, tmp_path):
     texts = [json.loads(line)["text"] for line in (data / "validation.jsonl").read_text().splitlines()]
     predicted = json.loads((run / "export" / "validation.json").read_text())["predictions"]["onnx_fp32"]
     labels = described["labels"]
-    assert [answer["label"] for answer in model.answer([(text,) for text in texts])] == [labels[i] for i in predicted]
+    assert [answer["label"] for answer in model.answer([model.encode((text,)) for text in texts])] == [
+        labels[i] for i in predicted
+    ]
 
 
 def test_the_texts_of_a_file_stay_too(run, fewer, tmp_path):
