@@ -84,8 +84,8 @@ def make(model: str, work: Path) -> dict[str, Contestant]:
 
 
 def _peers(dense: Path, work: Path) -> dict[str, Contestant]:
-    plain = _optimum(["export", "onnx", "--model", dense, "--task", "text-classification"], work / "optimum")
-    optimized = _optimum(["onnxruntime", "optimize", "--onnx_model", plain, "-O2", "-o"], work / "optimum-O2")
+    plain = optimum(["export", "onnx", "--model", dense, "--task", "text-classification"], work / "optimum")
+    optimized = optimum(["onnxruntime", "optimize", "--onnx_model", plain, "-O2", "-o"], work / "optimum-O2")
     files = {
         PYTORCH: dense / "model.safetensors",
         PLAIN: plain / "model.onnx",
@@ -93,12 +93,12 @@ def _peers(dense: Path, work: Path) -> dict[str, Contestant]:
     }
     for name in INSTRUCTIONS:
         quantize = ["onnxruntime", "quantize", "--onnx_model", plain, f"--{name}", "-o"]
-        files[f"Optimum, int8, --{name}"] = _optimum(quantize, work / f"optimum-{name}") / "model_quantized.onnx"
+        files[f"Optimum, int8, --{name}"] = optimum(quantize, work / f"optimum-{name}") / "model_quantized.onnx"
     structure = checkpoint.read(dense, "prune").structure
     return {name: Contestant(file, structure) for name, file in files.items()}
 
 
-def _optimum(arguments: list[Any], output: Path) -> Path:
+def optimum(arguments: list[Any], output: Path) -> Path:
     """Run optimum-cli, as a user would, with `output` as its last argument, unless that is there."""
     if not output.exists():
         with checkpoint.writing(output, overwrite=False) as folder:

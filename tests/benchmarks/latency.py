@@ -19,7 +19,7 @@ from typing import Any
 from dsee_compress import checkpoint
 from dsee_compress.evaluation import environment, flops
 from dsee_compress.evaluation import latency as timing
-from dsee_compress.evaluation.metrics import Interval
+from dsee_compress.evaluation.bootstrap import Interval
 
 from . import contestants, finetune
 from .contestants import OPTIMIZED, PLAIN, Contestant
