@@ -335,7 +335,8 @@ class BenchmarkConfig(StrictConfig):
         None, description="Other folders with ONNX models, ours or not, to be measured in the same turns."
     )
     batch: Sizes = Field([1], description="Sequences a call; several make a grid with the lengths and threads.")
-    sequence_length: Lengths = Field([128], description="Tokens a sequence.")
+    sequence_length: Lengths = Field([128], description="Tokens a sequence; of decoders, a prompt.")
+    new_tokens: int = Field(32, ge=1, description="Of decoders: steps of one token that follow a prompt.")
     threads: Sizes | None = Field(None, description="Intra-op threads; the physical cores if not given.")
     samples: int = Field(100, ge=10, description="Timed calls an artifact.")
     rounds: int = Field(5, ge=1, description="Blocks into which the samples are divided; artifacts take turns.")

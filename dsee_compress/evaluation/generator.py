@@ -55,7 +55,13 @@ class OnnxGenerator(GenerationMixin):
         self._past = {entry.name: entry for entry in self._session.get_inputs() if entry.name.startswith("past_")}
         if not self._past:
             raise UserError(f"{path} takes no keys and values of earlier tokens; export it again")
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
         self._longest = architectures.longest_input(self.config)
+
+    @property
+    def bytes_per_token(self) -> int:
+        """What it remembers of a token, of one sequence."""
+        return sum(tensor.nbytes for tensor in (self._empty(entry, 1, 1) for entry in self._past.values()))
 
     def can_generate(self) -> bool:
         """That it can: transformers asks."""
@@ -113,11 +119,14 @@ class OnnxGenerator(GenerationMixin):
     def _require_readable(self, tokens: int, total: int, position_ids: Tensor) -> None:
         if not tokens:
             raise UserError("there is no token to go on from; give a prompt that is not empty")
-        if total > self._longest and int(position_ids.max()) >= self._longest:
-            raise UserError(
-                f"prompt and continuation come to {int(position_ids.max()) + 1} tokens, more than the {self._longest} "
-                "that the model reads; give a shorter prompt or ask for fewer new tokens"
-            )
+        if total > self._longest:
+            # Earlier padding takes no position; that of a prompt is read with it.
+            needed = max(tokens, int(position_ids.max()) + 1)
+            if needed > self._longest:
+                raise UserError(
+                    f"prompt and continuation come to {needed} tokens, more than the {self._longest} that the model "
+                    "reads; give a shorter prompt or ask for fewer new tokens"
+                )
 
     def _run(self, given: dict[str, Tensor], batch: int, tokens: int, total: int) -> tuple[Tensor, list[Tensor]]:
         """One call of the session, which reads and writes tensors where they lie."""
@@ -125,7 +134,7 @@ class OnnxGenerator(GenerationMixin):
         present = [self._empty(entry, batch, total) for entry in self._past.values()]
         names = [name.replace("past_key_values", "present") for name in self._past]
         binding = self._session.io_binding()
-        kept = {name: tensor.to(self.device).contiguous() for name, tensor in given.items()}
+        kept = {name: given[name].to(self.device).contiguous() for name in self._inputs}
         for name, tensor in kept.items():
             binding.bind_input(name, *_placed(tensor))
         for name, tensor in zip(["logits", *names], [logits, *present], strict=True):

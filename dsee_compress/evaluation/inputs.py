@@ -10,7 +10,7 @@ Logits = NDArray[np.float32]
 Batch = dict[str, Any]
 Forward = Callable[[Batch], Logits]
 """From a padded batch of integer arrays (batch, sequence) to logits (batch, labels)."""
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 """What a model may ask for."""
 
 
@@ -47,6 +47,33 @@ def random_batches(
             "input_ids": np.where(attention == 1, ids, pad_token).astype(np.int64),
             "attention_mask": attention,
             "token_type_ids": np.zeros((batch, length), np.int64),
+            "position_ids": _positions(attention),
         }
         batches.append({name: arrays[name] for name in inputs})
     return batches
+
+
+def random_prompts(shapes: list[tuple[int, int]], vocabulary: int, *, seed: int = 0) -> list[Batch]:
+    """Batches of random token ids, padded on the left as generation wants it, one a shape (batch, tokens).
+
+    The first row fills its length; each other row begins anywhere. Positions count the tokens that are not padding.
+    """
+    generator = np.random.default_rng(seed)
+    batches = []
+    for batch, length in shapes:
+        begins = generator.integers(0, length, size=batch)
+        begins[0] = 0
+        attention = (np.arange(length) >= begins[:, None]).astype(np.int64)
+        batches.append(
+            {
+                "input_ids": generator.integers(0, vocabulary, size=(batch, length)),
+                "attention_mask": attention,
+                "position_ids": _positions(attention),
+            }
+        )
+    return batches
+
+
+def _positions(attention: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each token's place among those that are not padding."""
+    return np.maximum(attention.cumsum(axis=1) - 1, 0)

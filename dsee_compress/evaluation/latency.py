@@ -42,6 +42,8 @@ class Setting:
     rounds: int
     warmup: int
     seed: int
+    new_tokens: int = 1
+    """Of decoders: steps after a prompt."""
 
 
 def measure(artifacts: dict[str, Path], vocabulary: int, setting: Setting) -> dict[str, Samples]:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from ..errors import UserError, first_line
 from .inputs import Batch, Logits
 
@@ -59,6 +61,11 @@ class Session:
         """Logits (batch, labels) of a padded batch of int64 arrays (batch, sequence)."""
         logits: Logits = self._session.run(["logits"], {name: batch[name] for name in self.inputs})[0]
         return logits
+
+    def nothing_past(self, batch: int) -> Batch:
+        """What a decoder takes for the keys and values of no earlier tokens; nothing for an encoder."""
+        shapes = {entry.name: entry.shape for entry in self._session.get_inputs() if entry.name.startswith("past_")}
+        return {name: np.zeros((batch, heads, 0, size), np.float32) for name, (_, heads, _, size) in shapes.items()}
 
     def __enter__(self) -> Self:
         return self

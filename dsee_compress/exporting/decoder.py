@@ -1,175 +1,84 @@
-"""A decoder as one ONNX graph for prompt and continuation, which takes its keys and values and gives them back.
+"""A decoder as ONNX: a language model that generates."""
 
-A layer's attention is written by its own head count, a number in the graph that may differ from layer to layer.
-(ONNX Runtime's GPT-2 fusion writes one count for the whole model into every node, which is wrong after pruning.)
-"""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .. import architectures
-from ..architectures import Layer
 from ..configs import Graph
-from ..progress import quiet
-from .operators import STYLES, Operators, Rotation, Step
+from ..errors import GateError
+from ..evaluation import parity
+from ..evaluation.generator import OnnxGenerator
+from ..evaluation.inputs import Batch, Logits, random_prompts
+from ..evaluation.parity import Parity
+from . import decoder_graph, fusion
+from .decoder_precision import LOWER
+from .fusion import NodeCount
 
-INPUTS = ("input_ids", "attention_mask", "position_ids")
+__all__ = ["LOWER", "describe", "prove", "require_fused", "write"]
+
+UNSEEN_SHAPES = [(1, 1), (1, 12), (3, 31), (4, 7), (2, 100)]
+"""Batch and length of the prompts on which the export gate compares; none is what the exporter traced."""
+STEPS = 4
+"""Tokens after a prompt, one at a time."""
 
 
-def to_onnx(model: PreTrainedModel, path: Path, graph: Graph, opset: int) -> None:
-    """Write `model`, taken apart as it is loaded, to `path`.
+def describe(model: PreTrainedModel, graph: Graph) -> str:
+    """As `Exporter.describe`."""
+    return "export " + ("in ONNX Runtime's operators" if graph == "fused" else "in standard operators")
 
-    Inputs, named as Optimum names them: input_ids and position_ids (batch, tokens), attention_mask (batch, past +
-    tokens), and of every layer `past_key_values.N.key` and `.value` (batch, heads, past, head size), empty at first.
-    Outputs: `logits` (batch, tokens, vocabulary), and `present.N.key` and `.value` of past and new tokens.
-    """
-    layers = architectures.layers(model)
-    dim = torch.export.Dim
-    batch, tokens, past = dim("batch_size"), dim("sequence_length"), dim("past_sequence_length")
-    # One tensor an input, and no two sizes alike: the exporter takes what is equal here for what is always equal.
-    example = {
-        "input_ids": torch.ones((2, 5), dtype=torch.int64),
-        "attention_mask": torch.ones((2, 8), dtype=torch.int64),
-        "position_ids": torch.ones((2, 5), dtype=torch.int64),
-        "past": [torch.zeros(2, layer.heads, 3, layer.head_size) for layer in layers for _ in range(2)],
-    }
-    shapes = {
-        "input_ids": {0: batch, 1: tokens},
-        "attention_mask": {0: batch, 1: dim("total_sequence_length")},
-        "position_ids": {0: batch, 1: tokens},
-        "past": [{0: batch, 2: past}] * (2 * len(layers)),
-    }
-    operators = STYLES[graph]
-    with quiet("torch.onnx"), _written_with(operators, model):
-        program = torch.onnx.export(
-            _TensorsAlone(model, operators).eval(),
-            kwargs=example,
-            dynamo=True,
-            opset_version=opset,
-            input_names=[*INPUTS, *_of_each_layer("past_key_values", len(layers))],
-            output_names=["logits", *_of_each_layer("present", len(layers))],
-            dynamic_shapes=shapes,
-            verbose=False,
+
+def write(model: PreTrainedModel, path: Path, graph: Graph, opset: int, provider: str) -> dict[str, Any]:
+    """As `Exporter.write`: says how large what is remembered of a token is, in bytes of fp32."""
+    decoder_graph.to_onnx(model, path, graph, opset)
+    values = sum(2 * layer.heads * layer.head_size for layer in architectures.layers(model))
+    return {"memory_bytes_per_token": 4 * values}
+
+
+def require_fused(model: PreTrainedModel, graph: Graph, path: Path) -> NodeCount:
+    """As `Exporter.require_fused`: one attention node a layer, and nothing left of attention or GELU in parts."""
+    layers, found = len(architectures.layers(model)), fusion.count_nodes(path)
+    if found.attention != layers or found.unfused:
+        raise GateError(
+            f"gate 'fusion' failed: {path.name} has {found.attention} attention nodes for {layers} layers, "
+            f"and {found.unfused} Softmax and Erf nodes that stayed unfused"
         )
-        assert program is not None
-        program.save(str(path), external_data=False)
+    return found
 
 
-def _of_each_layer(name: str, layers: int) -> list[str]:
-    return [f"{name}.{index}.{part}" for index in range(layers) for part in ("key", "value")]
+def prove(model: PreTrainedModel, path: Path) -> Parity:
+    """As `Exporter.prove`: logits of every token of left-padded prompts, read at once and with STEPS one at a time.
+
+    The tokens with the largest logits are the same, so that greedy text is.
+    """
+    longest = architectures.longest_input(model.config)
+    shapes = [(batch, min(length + STEPS, longest)) for batch, length in UNSEEN_SHAPES]
+    forward = parity.torch_forward(model)
+    wanted, found = [], []
+    with OnnxGenerator(path) as live:
+        for batch in random_prompts(shapes, model.config.vocab_size):
+            real = batch["attention_mask"] == 1
+            logits = forward(batch)
+            for steps in (0, STEPS):
+                wanted.append(logits[real])
+                found.append(_read(live, batch, steps)[real])
+    return parity.passed(parity.EXPORT, wanted, found)
 
 
-class _TensorsAlone(nn.Module):
-    """A model's forward pass in which what it remembers comes and goes as tensors."""
-
-    def __init__(self, model: PreTrainedModel, operators: Operators) -> None:
-        super().__init__()
-        self._model, self._operators = model, operators
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, past: list[Tensor]
-    ) -> tuple[Tensor, ...]:
-        """Shapes as in `to_onnx`. Returns the logits and every layer's keys and values."""
-        step = Step(past, [], self._operators.masks(attention_mask, input_ids.shape[1]), position_ids)
-        logits = self._model(
-            input_ids=input_ids,
-            # transformers takes a mask of four dimensions as it is, where it would make dozens of nodes of another.
-            attention_mask=attention_mask[:, None, None],
-            position_ids=position_ids,
-            past_key_values=step,
-            use_cache=True,
-        ).logits
-        return logits, *step.present
-
-
-class _Attention(nn.Module):
-    """A layer's attention in few operators: one product makes query, key and value, and one node mixes them."""
-
-    def __init__(self, layer: Layer, index: int, operators: Operators, rotation: Rotation | None) -> None:
-        super().__init__()
-        self._operators, self._index, self._rotation = operators, index, rotation
-        parts = [layer.linear(place) for place in ("query", "key", "value")]
-        self._projection, self._output = _side_by_side(parts), layer.linear("attention_output")
-        self._widths = [architectures.rows(part) for part in parts]
-        self._heads = [width // layer.head_size for width in self._widths]
-
-    def forward(self, hidden_states: Tensor, past_key_values: Step, **_: Any) -> tuple[Tensor, None]:
-        """hidden_states: (batch, tokens, width)."""
-        query, key, value = self._projection(hidden_states).split(self._widths, dim=-1)
-        heads, groups = self._heads[:2]
-        if self._rotation is not None:
-            positions = past_key_values.position_ids
-            query = self._operators.rotate(query, positions, self._rotation, heads)
-            key = self._operators.rotate(key, positions, self._rotation, groups)
-        mixed = self._operators.attend(query, key, value, heads, self._index, past_key_values)
-        return self._output(mixed), None
-
-
-class _Gelu(nn.Module):
-    def __init__(self, operators: Operators, approximate: bool) -> None:
-        super().__init__()
-        self._operators, self._approximate = operators, approximate
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self._operators.gelu(x, self._approximate)
-
-
-class _RmsNorm(nn.Module):
-    def __init__(self, operators: Operators, norm: Any) -> None:
-        super().__init__()
-        self._operators, self.weight, self._epsilon = operators, norm.weight, norm.variance_epsilon
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        return self._operators.rms_norm(hidden_states, self.weight, self._epsilon)
-
-
-@contextmanager
-def _written_with(operators: Operators, model: PreTrainedModel) -> Iterator[None]:
-    """`model` with parts that are written in `operators`, and its own again afterwards."""
-    rotation = _rotation(model)
-    replaced: dict[str, nn.Module] = {}
-    names = {module: name for name, module in model.named_modules()}
-    for index, layer in enumerate(architectures.layers(model)):
-        attention = layer.module.get_submodule(layer.architecture.attention)
-        replaced[names[attention]] = _Attention(layer, index, operators, rotation)
-    for name, module in model.named_modules():
-        if isinstance(module, nn.GELU):
-            replaced[name] = _Gelu(operators, approximate=module.approximate == "tanh")
-        elif type(module).__name__.endswith("RMSNorm"):
-            replaced[name] = _RmsNorm(operators, module)
-    own = {name: model.get_submodule(name) for name in replaced}
-    try:
-        for name, module in replaced.items():
-            architectures.set_submodule(model, name, module)
-        yield
-    finally:
-        for name, module in own.items():
-            architectures.set_submodule(model, name, module)
-
-
-def _rotation(model: PreTrainedModel) -> Rotation | None:
-    """Tables for every position that the model reads, if it turns its queries and keys by position."""
-    rotary = getattr(model.base_model, "rotary_emb", None)
-    if rotary is None:
-        return None
-    positions = torch.arange(architectures.longest_input(model.config))[None]
-    cosines, sines = rotary(torch.zeros(1, dtype=torch.float32), positions)
-    half = cosines.shape[-1] // 2
-    return cosines[0, :, :half].contiguous(), sines[0, :, :half].contiguous()
-
-
-def _side_by_side(parts: list[nn.Module]) -> nn.Linear:
-    """One Linear with the rows of several."""
-    weight = torch.cat([part.weight.detach() for part in parts])
-    biases = [part.bias for part in parts]
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=biases[0] is not None, device="meta")
-    linear.weight = nn.Parameter(weight)
-    if biases[0] is not None:
-        linear.bias = nn.Parameter(torch.cat([bias.detach() for bias in biases]))
-    return linear
+def _read(live: OnnxGenerator, batch: Batch, steps: int) -> Logits:
+    """Logits (batch, tokens, vocabulary), of which the last `steps` tokens are read one at a time."""
+    length = batch["input_ids"].shape[1]
+    ends = [length - steps, *range(length - steps + 1, length + 1)]
+    logits, memory, start = [], None, 0
+    for end in ends:
+        answer = live.forward(
+            torch.as_tensor(batch["input_ids"][:, start:end]),
+            torch.as_tensor(batch["attention_mask"][:, :end]),
+            past_key_values=memory,
+        )
+        logits.append(answer.logits.numpy())
+        memory, start = answer.past_key_values, end
+    return np.concatenate(logits, axis=1)

@@ -12,7 +12,7 @@ from ..architectures import Architecture
 from ..configs import Graph
 from ..errors import GateError
 
-_ATTENTION = {"Attention", "QAttention", "MultiHeadAttention"}
+_ATTENTION = {"Attention", "QAttention", "MultiHeadAttention", "GroupQueryAttention"}
 _GELU = {"Gelu", "BiasGelu", "FastGelu"}
 
 

@@ -12,7 +12,8 @@ from ..configs import Graph
 Rotation = tuple[Tensor, Tensor]
 """Cosines and sines of every position, (positions, head size / 2)."""
 
-_MASKED = torch.finfo(torch.float32).min
+_MASKED = -10000.0
+"""What is added to the score of a token that may not be seen: fp16 holds twice as much, and its exponential is 0."""
 
 
 @dataclass

@@ -52,7 +52,7 @@ def int8_static(source: Path, target: Path, rules: Rules, samples: Samples) -> d
 
     Products that hurt most stay in fp32: see `static.calibrated`.
     """
-    with _in_parts(source, target, rules) as parts, quiet(*_TALKATIVE):
+    with _in_parts(source, target, rules) as parts, quiet(*TALKATIVE):
         options = {"reduce_range": rules.reduce_range, "signed": rules.signed_activations}
         return static.calibrated(parts, target, samples(), **options) | {"reduce_range": rules.reduce_range}
 
@@ -62,7 +62,7 @@ def int4(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    with _in_parts(source, target, rules) as parts, quiet(*_TALKATIVE):
+    with _in_parts(source, target, rules) as parts, quiet(*TALKATIVE):
         # Accuracy level 4 multiplies in int8, which is what a CPU is fast at.
         quantizer = MatMulNBitsQuantizer(onnx.load(str(parts)), block_size=rules.block_size, accuracy_level=4)
         quantizer.process()
@@ -70,18 +70,21 @@ def int4(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str
     return {"block_size": rules.block_size}
 
 
-_TALKATIVE = ("root", "onnxruntime.quantization.matmul_nbits_quantizer")
+TALKATIVE = ("root", "onnxruntime.quantization.matmul_nbits_quantizer")
 """Loggers of the quantisers' advice, which is about unfused graphs, and of their progress, node by node."""
 _INT8 = ("Attention", "EmbedLayerNormalization", "Gather", "MatMul")
 """What dynamic int8 quantises: not Conv, whose int8 weights ONNX Runtime 1.22 has no kernel for."""
 
-LOWER: dict[Precision, Callable[[Path, Path, Rules, Samples], dict[str, Any]]] = {
+Lower = dict[Precision, Callable[[Path, Path, Rules, Samples], dict[str, Any]]]
+"""How each precision below fp32 is made from it; what a function returns is noted in the export's metrics."""
+
+LOWER: Lower = {
     "fp16": fp16,
     "int8": int8,
     "int8_static": int8_static,
     "int4": int4,
 }
-"""How each precision below fp32 is made from it; what a function returns is noted in the export's metrics."""
+"""The precisions of encoders."""
 
 
 @contextmanager
@@ -111,7 +114,7 @@ def dynamic_int8(source: Path, target: Path, *, reduce_range: bool, operators: S
     standard = [
         node.name for node in onnx.load(str(source)).graph.node if node.op_type == "Attention" and not node.domain
     ]
-    with quiet(*_TALKATIVE):
+    with quiet(*TALKATIVE):
         quantize_dynamic(
             source,
             target,

@@ -2,13 +2,13 @@
 
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .. import architectures, checkpoint, distributed, targets
 from ..checkpoint import Manifest
 from ..configs import BenchmarkConfig
 from ..errors import UserError
-from ..evaluation import environment, latency, session
+from ..evaluation import decoder_latency, environment, latency, session
 from ..evaluation.latency import Setting
 from ..progress import console, step
 from ..targets import Target
@@ -36,8 +36,11 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
         return folder
 
     model = checkpoint.model_config(folder)
+    decoder = architectures.get(manifest.architecture).decoder
     for length in config.sequence_length:
         architectures.require_length(model, "sequence_length", length)
+        if decoder:
+            architectures.require_length(model, "sequence_length and new_tokens, in sum", length + config.new_tokens)
     settings = _settings(config, target)
     reference = next(iter(named))
     with step("measure sizes"):
@@ -50,7 +53,7 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
         session.require_provider(settings[0].provider)
         vocabulary = min(model.vocab_size, *(_vocabulary(path.parent, model.vocab_size) for path in named.values()))
         for setting in settings:
-            rows.append(_measure(named, files, reference, vocabulary, setting))
+            rows.append(_measure(decoder_latency if decoder else latency, named, files, reference, vocabulary, setting))
     result = {
         "key": key,
         "reference": reference,
@@ -116,6 +119,7 @@ def _settings(config: BenchmarkConfig, target: Target) -> list[Setting]:
             rounds=config.rounds,
             warmup=config.warmup,
             seed=config.seed,
+            new_tokens=config.new_tokens,
         )
         for batch, length, count in product(config.batch, config.sequence_length, threads)
     ]
@@ -126,14 +130,29 @@ def _vocabulary(folder: Path, otherwise: int) -> int:
     return checkpoint.model_config(folder).vocab_size if (folder / "config.json").is_file() else otherwise
 
 
+class _Timing(Protocol):
+    """A module that times calls: `latency` those of encoders, `decoder_latency` those of decoders."""
+
+    def measure(self, artifacts: dict[str, Path], vocabulary: int, setting: Setting) -> dict[str, Any]: ...
+
+    def row(
+        self, name: str, path: Path, samples: Any, baseline: Any, vocabulary: int, setting: Setting
+    ) -> dict[str, Any]: ...
+
+
 def _measure(
-    named: dict[str, Path], files: dict[str, dict[str, Any]], reference: str, vocabulary: int, setting: Setting
+    timing: _Timing,
+    named: dict[str, Path],
+    files: dict[str, dict[str, Any]],
+    reference: str,
+    vocabulary: int,
+    setting: Setting,
 ) -> list[dict[str, Any]]:
     where = f"batch {setting.batch}, {setting.sequence_length} tokens, {setting.threads} threads"
     with step(f"time {', '.join(named)}: {where}"):
-        samples = latency.measure(named, vocabulary, setting)
+        samples = timing.measure(named, vocabulary, setting)
     with step("measure cold start and memory"):
         return [
-            latency.row(name, path, samples[name], samples[reference], vocabulary, setting) | files[name]
+            timing.row(name, path, samples[name], samples[reference], vocabulary, setting) | files[name]
             for name, path in named.items()
         ]

@@ -1,6 +1,7 @@
 """adapter or pruned folder → ONNX folder: fused or portable, in the precisions of a target."""
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from ..checkpoint import Manifest
 from ..configs import OPSETS, ExportConfig, Precision
 from ..errors import UserError
 from ..evaluation import inputs, parity, session
-from ..evaluation.inputs import Batch, random_batches
-from ..exporting import first_token, fusion, graph, metadata, normalisation, ort_format, precision
+from ..evaluation.inputs import Batch
+from ..exporting import decoder, encoder, metadata, ort_format, precision
+from ..exporting.exporter import Exporter
 from ..progress import step
 from ..targets import Target
 from . import common, vocabulary
@@ -27,8 +29,6 @@ ARTIFACTS: dict[Precision, str] = {
     "int4": "model_int4.onnx",
 }
 """File of each precision; Optimum looks for the first by its name."""
-UNSEEN_SHAPES = [(1, 5), (3, 31), (5, 64), (4, 100), (2, 128)]
-"""Batch and sequence length on which the export gate compares; none is what the exporter traced."""
 CALIBRATION_EXAMPLES = 256
 """Training examples that static int8 looks at."""
 
@@ -45,39 +45,28 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
     if checkpoint.up_to_date(output, "export", resolved, {"parent": link.fingerprint, **read}, overwrite):
         return output
     session.runtime()
+    exporter = exporter_of(parent)
+    _require_known(exporter, config.precision, parent)
 
     metrics: dict[str, Any] = {"kind": "dense" if parent.stage == "finetune" else "pruned"}
     model, tokenizer = _loaded(source, parent, config, metrics)
-    count = partial(
-        fusion.require_fused,
-        layers=len(architectures.layers(model)),
-        attention_is_one_node=fusion.attention_is_one_node(model, config.graph),
-    )
     rules = precision.Rules(target.reduce_range, target.signed_activations, config.block_size)
     with checkpoint.writing(output, overwrite) as folder:
         fp32 = folder / ARTIFACTS["fp32"]
-        unfused = (
-            "" if count.keywords["attention_is_one_node"] else f" (all but the attention of {parent.architecture})"
-        )
-        with step(f"export {'and fuse' if config.graph == 'fused' else 'in standard operators'}{unfused}"):
-            if config.graph == "fused":
-                _fused(model, fp32, config.opset)
-            else:
-                graph.to_portable(model, fp32, config.opset)
-            metrics["narrowed"] = vars(first_token.narrow(fp32))
-            if target.provider == "cpu":
-                normalisation.sum_before(fp32)
-            metrics["fp32"] = vars(count(fp32))
+        model.config.save_pretrained(folder)
+        with step(exporter.describe(model, config.graph)):
+            metrics |= exporter.write(model, fp32, config.graph, config.opset, target.provider)
+            metrics["fp32"] = vars(exporter.require_fused(model, config.graph, fp32))
         with step("compare with PyTorch"):
-            proof = export_gate(model, fp32)
+            proof = exporter.prove(model, fp32)
             metrics |= {"export_max_abs": proof.max_abs, "label_agreement": proof.label_agreement}
         samples = partial(_training_batches, parent, tokenizer)
         for name in config.precision:
             if name != "fp32":
                 with step(f"write {name}"):
                     lower = folder / ARTIFACTS[name]
-                    figures = precision.LOWER[name](fp32, lower, rules, samples)
-                    metrics[name] = vars(count(lower)) | figures
+                    figures = exporter.LOWER[name](fp32, lower, rules, samples)
+                    metrics[name] = vars(exporter.require_fused(model, config.graph, lower)) | figures
         if "fp32" not in config.precision:
             fp32.unlink()
         for name in config.precision:
@@ -85,7 +74,7 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
         if target.ort_format:
             with step("write .ort"):
                 ort_format.write(folder)
-        model.config.save_pretrained(folder)
+        _save_generation(model, source, folder)
         common.save_tokenizer(tokenizer, folder)
         manifest = checkpoint.child_of(
             parent,
@@ -119,6 +108,19 @@ def resolve(config: ExportConfig) -> tuple[ExportConfig, Target]:
     return ExportConfig.parse(config.model_dump() | whole), target
 
 
+def exporter_of(manifest: Manifest) -> Exporter:
+    """How a folder's model becomes ONNX."""
+    return decoder if architectures.get(manifest.architecture).decoder else encoder
+
+
+def _require_known(exporter: Exporter, names: list[Precision], manifest: Manifest) -> None:
+    """UserError if a precision is not of the model's kind."""
+    for name in names:
+        if name not in ("fp32", *exporter.LOWER):
+            there = ", ".join(["fp32", *exporter.LOWER])
+            raise UserError(f"precision {name} is not there for {manifest.architecture}, only {there}; choose of those")
+
+
 def _loaded(
     source: Path, parent: Manifest, config: ExportConfig, metrics: dict[str, Any]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -147,13 +149,13 @@ def _merged(
     return model
 
 
-def _fused(model: PreTrainedModel, path: Path, opset: int) -> None:
-    """Write `model` in ONNX Runtime's operators to `path`."""
-    plain = path.with_name("plain.onnx")
-    graph.to_onnx(model, plain, opset)
-    fusion.fuse(plain, path, architectures.of(model))
-    for leftover in path.parent.glob("plain.onnx*"):
-        leftover.unlink()
+def _save_generation(model: PreTrainedModel, source: Path, folder: Path) -> None:
+    """Write how a model generates, if it does: as `source` says, or as its kind does."""
+    name = "generation_config.json"
+    if (source / name).is_file():
+        shutil.copyfile(source / name, folder / name)
+    elif model.can_generate():
+        model.generation_config.save_pretrained(folder)
 
 
 def _training_batches(parent: Manifest, tokenizer: PreTrainedTokenizerBase) -> list[Batch]:
@@ -188,12 +190,3 @@ def artifacts(folder: Path, manifest: Manifest) -> dict[Precision, Path]:
         if not path.is_file():
             raise UserError(f"{path} is missing; export again with --overwrite")
     return paths
-
-
-def export_gate(model: PreTrainedModel, path: Path) -> parity.Parity:
-    """Compare PyTorch with ONNX Runtime on shapes that the exporter did not see, with padding."""
-    longest = architectures.longest_input(model.config)
-    shapes = [(batch, min(length, longest)) for batch, length in UNSEEN_SHAPES]
-    with session.Session(path) as live:
-        batches = random_batches(shapes, model.config.vocab_size, live.inputs, pad_token=model.config.pad_token_id or 0)
-        return parity.passed(parity.EXPORT, common.logits_of(model, batches), map(live.forward, batches))

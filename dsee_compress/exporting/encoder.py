@@ -1,0 +1,65 @@
+"""An encoder with a task head as ONNX: a classifier or a regressor."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from .. import architectures
+from ..configs import Graph
+from ..evaluation import parity, session
+from ..evaluation.inputs import random_batches
+from ..evaluation.parity import Parity
+from . import first_token, fusion, normalisation
+from . import graph as graphs
+from .fusion import NodeCount
+from .precision import LOWER
+
+__all__ = ["LOWER", "describe", "prove", "require_fused", "write"]
+
+UNSEEN_SHAPES = [(1, 5), (3, 31), (5, 64), (4, 100), (2, 128)]
+"""Batch and sequence length on which the export gate compares; none is what the exporter traced."""
+
+
+def describe(model: PreTrainedModel, graph: Graph) -> str:
+    """As `Exporter.describe`."""
+    unfused = f" (all but the attention of {model.config.model_type})"
+    how = "export and fuse" if graph == "fused" else "export in standard operators"
+    return how + ("" if fusion.attention_is_one_node(model, graph) else unfused)
+
+
+def write(model: PreTrainedModel, path: Path, graph: Graph, opset: int, provider: str) -> dict[str, Any]:
+    """As `Exporter.write`: says how many nodes compute the first token alone."""
+    if graph == "fused":
+        _fused(model, path, opset)
+    else:
+        graphs.to_portable(model, path, opset)
+    narrowed = first_token.narrow(path)
+    if provider == "cpu":
+        normalisation.sum_before(path)
+    return {"narrowed": vars(narrowed)}
+
+
+def require_fused(model: PreTrainedModel, graph: Graph, path: Path) -> NodeCount:
+    """As `Exporter.require_fused`: an attention and a GELU node a layer, where the family's attention becomes one."""
+    layers = len(architectures.layers(model))
+    one_node = fusion.attention_is_one_node(model, graph)
+    return fusion.require_fused(path, layers, attention_is_one_node=one_node)
+
+
+def prove(model: PreTrainedModel, path: Path) -> Parity:
+    """As `Exporter.prove`: logits of padded batches."""
+    longest = architectures.longest_input(model.config)
+    shapes = [(batch, min(length, longest)) for batch, length in UNSEEN_SHAPES]
+    with session.Session(path) as live:
+        batches = random_batches(shapes, model.config.vocab_size, live.inputs, pad_token=model.config.pad_token_id or 0)
+        return parity.passed(parity.EXPORT, map(parity.torch_forward(model), batches), map(live.forward, batches))
+
+
+def _fused(model: PreTrainedModel, path: Path, opset: int) -> None:
+    """Write `model` in ONNX Runtime's operators to `path`."""
+    plain = path.with_name("plain.onnx")
+    graphs.to_onnx(model, plain, opset)
+    fusion.fuse(plain, path, architectures.of(model))
+    for leftover in path.parent.glob("plain.onnx*"):
+        leftover.unlink()
