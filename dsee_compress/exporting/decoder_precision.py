@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 def int8(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str, Any]:
     """Write `source` with int8 weights to `target`."""
-    _in_blocks(source, target, bits=8, block_size=rules.block_size)
+    with quiet(*TALKATIVE):
+        _in_blocks(source, target, bits=8, block_size=rules.block_size)
     return {"block_size": rules.block_size}
 
 
 def int4(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str, Any]:
     """Write `source` with int4 weights to `target`, and the vocabulary, whose errors are the logits' own, in int8."""
-    _in_blocks(source, target, bits=4, block_size=rules.block_size)
+    with quiet(*TALKATIVE):
+        _in_blocks(source, target, bits=4, block_size=rules.block_size)
     return {"block_size": rules.block_size}
 
 
@@ -46,12 +48,11 @@ def _in_blocks(source: Path, target: Path, *, bits: int, block_size: int) -> Non
     head = _head(model)
     _store_transposed(model, head)
     tied = _looked_up(model, head)
-    with quiet(*TALKATIVE):
-        for width, nodes in ((bits, {"nodes_to_exclude": [head.name]}), (8, {"nodes_to_include": [head.name]})):
-            # Accuracy level 4 multiplies in int8, which is what a CPU is fast at.
-            quantizer = MatMulNBitsQuantizer(model.model, bits=width, block_size=block_size, accuracy_level=4, **nodes)
-            quantizer.process()
-            model = OnnxModel(quantizer.model.model)
+    for width, nodes in ((bits, {"nodes_to_exclude": [head.name]}), (8, {"nodes_to_include": [head.name]})):
+        # Accuracy level 4 multiplies in int8, which is what a CPU is fast at.
+        quantizer = MatMulNBitsQuantizer(model.model, bits=width, block_size=block_size, accuracy_level=4, **nodes)
+        quantizer.process()
+        model = OnnxModel(quantizer.model.model)
     if tied is not None:
         _look_up_in_blocks(model, tied, block_size)
     model.topological_sort()

@@ -70,7 +70,7 @@ def int4(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str
     return {"block_size": rules.block_size}
 
 
-TALKATIVE = ("root", "onnxruntime.quantization.matmul_nbits_quantizer")
+TALKATIVE = ("root", "onnxruntime.quantization.matmul_nbits_quantizer", "onnxruntime.transformers.onnx_model")
 """Loggers of the quantisers' advice, which is about unfused graphs, and of their progress, node by node."""
 _INT8 = ("Attention", "EmbedLayerNormalization", "Gather", "MatMul")
 """What dynamic int8 quantises: not Conv, whose int8 weights ONNX Runtime 1.22 has no kernel for."""
