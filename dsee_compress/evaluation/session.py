@@ -49,17 +49,32 @@ def load(path: Path, provider: str = "cpu", threads: int | None = None) -> Any:
     return live
 
 
+def run_bound(live: Any, given: Batch, device: str) -> Logits:
+    """The logits of a session, which writes them on its own device; they are fetched once they are whole."""
+    binding = live.io_binding()
+    for name, array in given.items():
+        binding.bind_cpu_input(name, array)
+    binding.bind_output("logits", device)
+    live.run_with_iobinding(binding)
+    logits: Logits = binding.copy_outputs_to_cpu()[0]
+    return logits
+
+
 class Session:
     """One live ONNX Runtime session; `with` frees it, and ends its threads, at the end of the block."""
 
     def __init__(self, path: Path, provider: str = "cpu", threads: int | None = None) -> None:
         """As `load`."""
         self._session = load(path, provider, threads)
+        self._provider = provider
         self.inputs: list[str] = [entry.name for entry in self._session.get_inputs()]
 
     def forward(self, batch: Batch) -> Logits:
         """Logits (batch, labels) of a padded batch of int64 arrays (batch, sequence)."""
-        logits: Logits = self._session.run(["logits"], {name: batch[name] for name in self.inputs})[0]
+        given = {name: batch[name] for name in self.inputs}
+        if self._provider != "cpu":
+            return run_bound(self._session, given, self._provider)
+        logits: Logits = self._session.run(["logits"], given)[0]
         return logits
 
     def nothing_past(self, batch: int) -> Batch:

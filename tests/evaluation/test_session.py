@@ -1,0 +1,15 @@
+"""Sessions: what is bound to a device gives what is not."""
+
+import numpy as np
+import pytest
+
+from dsee_compress.evaluation import inputs, session
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (3, 17), (2, 64)])
+def test_a_bound_run_gives_the_same_logits(dense, shape):
+    path = dense / "model.onnx"
+    with session.Session(path) as live:
+        (batch,) = inputs.random_batches([shape], 200, live.inputs)
+        bound = session.run_bound(session.load(path), {name: batch[name] for name in live.inputs}, "cpu")
+        assert np.array_equal(bound, live.forward(batch)) and bound.shape == (shape[0], 2)
