@@ -58,7 +58,7 @@ def to_onnx(model: PreTrainedModel, path: Path, graph: Graph, opset: int) -> Non
             verbose=False,
         )
         assert program is not None
-        program.save(str(path), external_data=False)
+        program.save(str(path))
 
 
 def _of_each_layer(name: str, layers: int) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..progress import quiet
+from . import files
 from .precision import TALKATIVE, Lower, Rules, Samples, dynamic_int8, fp16
 
 if TYPE_CHECKING:
@@ -40,11 +41,10 @@ LOWER: Lower = {
 
 
 def _in_blocks(source: Path, target: Path, *, bits: int, block_size: int) -> None:
-    import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    model = OnnxModel(onnx.load(str(source)))
+    model = files.load(source)
     head = _head(model)
     _store_transposed(model, head)
     tied = _looked_up(model, head)
@@ -56,7 +56,7 @@ def _in_blocks(source: Path, target: Path, *, bits: int, block_size: int) -> Non
     if tied is not None:
         _look_up_in_blocks(model, tied, block_size)
     model.topological_sort()
-    model.save_model_to_file(str(target))
+    files.save(model, target)
     dynamic_int8(target, target, reduce_range=False, operators=["Gather"])
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import files
 from .attention import separate
 
 if TYPE_CHECKING:
@@ -55,10 +56,7 @@ def narrow(path: Path) -> Narrowed:
 
     Nothing is narrower than before where no head takes the first row of a layer's output.
     """
-    import onnx
-    from onnxruntime.transformers.onnx_model import OnnxModel
-
-    model = OnnxModel(onnx.load(str(path)))
+    model = files.load(path)
     row_wise, fused, standard = _read_by_row(model)
     narrowed = {node.output[0] for node in (*row_wise, *fused, *(heads.merge for heads in standard))}
     for node in row_wise:
@@ -73,7 +71,7 @@ def narrow(path: Path) -> Narrowed:
         changed = narrowed | {name for heads in standard for node in vars(heads).values() for name in node.output}
         _forget_shapes(model, changed)
         model.topological_sort()
-        model.save_model_to_file(str(path))
+        files.save(model, path)
     return Narrowed(len(narrowed), len(fused) + len(standard))
 
 

@@ -11,6 +11,7 @@ from .. import architectures
 from ..architectures import Architecture
 from ..configs import Graph
 from ..errors import GateError
+from . import files
 
 _ATTENTION = {"Attention", "QAttention", "MultiHeadAttention", "GroupQueryAttention"}
 _GELU = {"Gelu", "BiasGelu", "FastGelu"}
@@ -50,7 +51,7 @@ def fuse(source: Path, target: Path, architecture: Architecture) -> None:
         optimization_options=options,
         opt_level=0,
     )
-    optimized.save_model_to_file(str(target))
+    files.save(optimized, target)
 
 
 def count_nodes(path: Path) -> NodeCount:

@@ -53,7 +53,7 @@ def to_portable(model: PreTrainedModel, path: Path, opset: int) -> None:
             verbose=False,
         )
         assert program is not None
-        program.save(str(path), external_data=False)
+        program.save(str(path))
 
 
 def _names(model: PreTrainedModel) -> Any:

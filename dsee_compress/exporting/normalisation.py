@@ -7,6 +7,8 @@ its time; and the bias that it adds goes into the product before it where that i
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import files
+
 if TYPE_CHECKING:
     from onnx import NodeProto
 
@@ -17,10 +19,7 @@ def sum_before(path: Path) -> int:
     It is Sum, not Add: an Add before a LayerNormalization is fused into SkipLayerNormalization when a session loads the
     model. The function stays the same. Returns how many there are.
     """
-    import onnx
-    from onnxruntime.transformers.onnx_model import OnnxModel
-
-    model = OnnxModel(onnx.load(str(path)))
+    model = files.load(path)
     for node in model.get_nodes_by_op_type("SkipLayerNormalization"):
         _separate(model, node)
     weights = {entry.name for entry in model.model.graph.initializer}
@@ -32,7 +31,7 @@ def sum_before(path: Path) -> int:
             before.op_type = "Sum"
             sums += 1
     model.topological_sort()
-    model.save_model_to_file(str(path))
+    files.save(model, path)
     return sums
 
 

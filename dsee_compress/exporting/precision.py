@@ -9,7 +9,7 @@ from typing import Any
 from ..configs import Precision
 from ..evaluation.inputs import Batch
 from ..progress import quiet
-from . import attention, static
+from . import attention, files, static
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,11 @@ Samples = Callable[[], list[Batch]]
 
 def fp16(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str, Any]:
     """Write `source` with weights and arithmetic in fp16 to `target`; the logits stay fp32."""
-    import onnx
-    from onnxruntime.transformers.onnx_model import OnnxModel
-
-    model = OnnxModel(onnx.load(str(source)))
+    model = files.load(source)
     # What contrib operators give has no inferred shape, and the conversion needs none.
     model.disable_shape_inference()
     model.convert_float_to_float16(use_symbolic_shape_infer=False, keep_io_types=True)
-    model.save_model_to_file(str(target))
+    files.save(model, target)
     return {}
 
 
@@ -59,14 +56,14 @@ def int8_static(source: Path, target: Path, rules: Rules, samples: Samples) -> d
 
 def int4(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str, Any]:
     """Write `source` with int4 weights, a scale and a zero point a block, to `target`; embeddings in int8."""
-    import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     with _in_parts(source, target, rules) as parts, quiet(*TALKATIVE):
         # Accuracy level 4 multiplies in int8, which is what a CPU is fast at.
-        quantizer = MatMulNBitsQuantizer(onnx.load(str(parts)), block_size=rules.block_size, accuracy_level=4)
+        model = files.load(parts).model
+        quantizer = MatMulNBitsQuantizer(model, block_size=rules.block_size, accuracy_level=4)
         quantizer.process()
-        quantizer.model.save_model_to_file(str(target))
+        files.save(quantizer.model.model, target)
     return {"block_size": rules.block_size}
 
 
@@ -90,19 +87,16 @@ LOWER: Lower = {
 @contextmanager
 def _in_parts(source: Path, target: Path, rules: Rules) -> Iterator[Path]:
     """A file beside `target` with attention's products apart and the embeddings in int8; gone afterwards."""
-    import onnx
-    from onnxruntime.transformers.onnx_model import OnnxModel
-
     parts = target.with_suffix(".parts.onnx")
-    model = OnnxModel(onnx.load(str(source)))
+    model = files.load(source)
     attention.separate_all(model)
-    model.save_model_to_file(str(parts))
+    files.save(model, parts)
     embeddings = ["EmbedLayerNormalization", "Gather"]
     dynamic_int8(parts, parts, reduce_range=rules.reduce_range, operators=embeddings)
     try:
         yield parts
     finally:
-        parts.unlink()
+        files.remove(parts)
 
 
 def dynamic_int8(source: Path, target: Path, *, reduce_range: bool, operators: Sequence[str] = _INT8) -> None:
@@ -112,12 +106,16 @@ def dynamic_int8(source: Path, target: Path, *, reduce_range: bool, operators: S
 
     # The quantiser knows operators by name alone, and takes ONNX's Attention for ONNX Runtime's, which holds weights.
     standard = [
-        node.name for node in onnx.load(str(source)).graph.node if node.op_type == "Attention" and not node.domain
+        node.name
+        for node in onnx.load(str(source), load_external_data=False).graph.node
+        if node.op_type == "Attention" and not node.domain
     ]
+    lower = target.with_suffix(".lower.onnx")
     with quiet(*TALKATIVE):
         quantize_dynamic(
             source,
-            target,
+            lower,
+            use_external_data_format=files.is_large(source),
             op_types_to_quantize=list(operators),
             nodes_to_exclude=standard,
             per_channel=True,
@@ -126,3 +124,4 @@ def dynamic_int8(source: Path, target: Path, *, reduce_range: bool, operators: S
             # Contrib operators have no shape inference, so the type of their outputs has to be told.
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
         )
+    files.move(lower, target)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..evaluation import session
 from ..evaluation.inputs import Batch, Logits
+from . import files
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -28,15 +29,15 @@ def calibrated(source: Path, target: Path, batches: list[Batch], *, reduce_range
     ranging, judging = batches[::2], batches[1::2] or batches
     full = onnx.load(str(source))
     typed, quantised = target.with_suffix(".typed.onnx"), target.with_suffix(".all.onnx")
-    _write(_with_types(full), typed)
+    files.save(_with_types(full), typed)
     _quantise(typed, quantised, ranging, reduce_range, signed)
-    typed.unlink()
+    files.remove(typed)
     whole = onnx.load(str(quantised))
-    quantised.unlink()
+    files.remove(quantised)
     wanted = _logits(source, judging)
 
     def signal_to_noise(kept: list[str]) -> float:
-        _write(_with_fp32(whole, full, kept), target)
+        files.save(_with_fp32(whole, full, kept), target)
         return decibels(wanted, _logits(target, judging))
 
     kept: list[str] = []
@@ -73,6 +74,7 @@ def _quantise(source: Path, target: Path, batches: list[Batch], reduce_range: bo
         source,
         target,
         Reader(feeds),
+        use_external_data_format=files.is_large(source),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=["MatMul"],
         per_channel=True,
@@ -126,10 +128,6 @@ def _with_fp32(quantised: Any, full: Any, names: list[str]) -> Any:
     edited = OnnxModel(model)
     edited.prune_graph()
     return edited.model
-
-
-def _write(model: Any, path: Path) -> None:
-    path.write_bytes(model.SerializeToString())
 
 
 def _logits(path: Path, batches: list[Batch]) -> Logits:

@@ -15,7 +15,7 @@ from ..configs import OPSETS, ExportConfig, Precision
 from ..errors import UserError
 from ..evaluation import inputs, parity, session
 from ..evaluation.inputs import Batch
-from ..exporting import decoder, encoder, metadata, ort_format, precision
+from ..exporting import decoder, encoder, files, metadata, ort_format, precision
 from ..exporting.exporter import Exporter
 from ..progress import step
 from ..targets import Target
@@ -68,7 +68,7 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
                     figures = exporter.LOWER[name](fp32, lower, rules, samples)
                     metrics[name] = vars(exporter.require_fused(model, config.graph, lower)) | figures
         if "fp32" not in config.precision:
-            fp32.unlink()
+            files.remove(fp32)
         for name in config.precision:
             metadata.write(folder / ARTIFACTS[name], _about(parent, link.fingerprint, config, name, metrics))
         if target.ort_format:

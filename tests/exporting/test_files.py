@@ -1,0 +1,59 @@
+"""Weights beyond what protobuf holds: the same model in two files."""
+
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+
+import dsee_compress
+from dsee_compress.evaluation import inputs, session
+from dsee_compress.exporting import files, metadata
+from dsee_compress.stages.export import ARTIFACTS
+
+from ..fixtures import models
+
+EVERY = list(ARTIFACTS)
+
+
+@pytest.fixture(scope="module", params=["fused", "portable"])
+def style(request) -> str:
+    return request.param
+
+
+def logits(path) -> np.ndarray:
+    with session.Session(path) as live:
+        (batch,) = inputs.random_batches([(3, 20)], models.VOCABULARY, live.inputs)
+        return live.forward(batch)
+
+
+def test_every_precision_is_the_same_in_two_files(bert_tuned, style, tmp_path, monkeypatch):
+    options = {"precision": EVERY, "graph": style}
+    whole = dsee_compress.export(bert_tuned, output=tmp_path / "whole", **options)
+    monkeypatch.setattr(files, "LARGEST", 2000)
+    apart = dsee_compress.export(bert_tuned, output=tmp_path / "apart", **options)
+    found = {path.name for path in apart.iterdir() if ".onnx" in path.name}
+    assert found == {name for file in ARTIFACTS.values() for name in (file, f"{file}.data")}
+    for file in ARTIFACTS.values():
+        assert not (whole / f"{file}.data").exists()
+        assert np.array_equal(logits(whole / file), logits(apart / file)), file
+        assert metadata.read(apart / file)["precision"] == metadata.read(whole / file)["precision"]
+        weights = sum(len(entry.raw_data) for entry in onnx.load(whole / file).graph.initializer)
+        assert (apart / f"{file}.data").stat().st_size < 1.2 * weights + 4096 * 100  # nothing is left of earlier ones
+    bundle = dsee_compress.bundle(apart, output=tmp_path / "bundle", precision="fp32")
+    shutil.rmtree(apart)
+    assert logits(bundle / "model.onnx").shape == (3, 2)
+
+
+def test_what_was_in_two_files_leaves_nothing_behind(bert_tuned, tmp_path, monkeypatch):
+    made = dsee_compress.export(bert_tuned, output=tmp_path / "made", precision="fp32")
+    path = made / "model.onnx"
+    expected = logits(path)
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "LARGEST", 2000)
+        files.save(files.load(path), path)
+    assert (made / "model.onnx.data").exists()
+    files.move(path, tmp_path / "moved.onnx")
+    assert sorted(entry.name for entry in tmp_path.glob("moved*")) == ["moved.onnx"]
+    assert not path.exists() and not (made / "model.onnx.data").exists()
+    assert np.array_equal(logits(tmp_path / "moved.onnx"), expected)
