@@ -59,7 +59,9 @@ def passed(gate: Gate, reference: Iterable[Logits], candidate: Iterable[Logits])
     differences = [np.abs(left.astype(np.float64) - right).max() for left, right in pairs]
     agreement = None
     if pairs[0][0].shape[-1] > 1:
-        agreement = float(np.mean(np.concatenate([left.argmax(-1) == right.argmax(-1) for left, right in pairs])))
+        agreement = float(
+            np.mean(np.concatenate([(left.argmax(-1) == right.argmax(-1)).ravel() for left, right in pairs]))
+        )
     parity = Parity(float(np.max(differences)), agreement)
     if not parity.max_abs <= gate.limit or agreement not in (None, 1.0):
         raise GateError(
