@@ -64,10 +64,13 @@ def test_logits_are_pytorchs_at_every_step(model, generator):
         assert difference < 1e-4
 
 
-def test_greedy_text_of_many_prompts_is_pytorchs(model, generator):
-    for seed in range(12):
+@pytest.mark.parametrize("batches, search", [(25, {}), (13, {"num_beams": 5, "length_penalty": 0.9})])
+def test_texts_of_many_prompts_are_pytorchs(model, generator, batches, search):
+    """A hundred prompts greedily, fifty in beams, padded on the left in batches."""
+    for seed in range(batches):
         batch = prompts(4, 3 + seed, seed)
-        assert torch.equal(generator.generate(**batch, **GREEDY), model.generate(**batch, **GREEDY))
+        ours, theirs = (each.generate(**batch, **GREEDY | search) for each in (generator, model))
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize(
