@@ -141,8 +141,12 @@ def put(lora: Lora, model: PreTrainedModel, update: UpdateConfig) -> list[str]:
 def write(model: PreTrainedModel, update: UpdateConfig, base: str, folder: Path) -> None:
     """Write the updates and the task head of `model` into `folder` as a PEFT adapter for the model `base`.
 
-    Raises UserError if an update has a sparse part, or if heads and neurons have coefficients.
+    Raises UserError for a decoder, or if an update has a sparse part, or if heads and neurons have coefficients.
     """
+    if of(model).decoder:
+        raise UserError(
+            "PEFT keeps one update for GPT-2's query, key and value; adapters of classifiers alone are written"
+        )
     if any(layer.gain is not None for layer in updates(model).values()):
         raise UserError("heads and neurons have coefficients (--slimming), which LoRA cannot express")
     architecture = of(model)

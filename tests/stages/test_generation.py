@@ -128,3 +128,8 @@ def test_a_mistake_is_one_sentence(arguments, words, meanings, tmp_path, capsys)
 def test_an_encoder_does_not_write(bert, meanings, tmp_path, capsys):
     options = ["--model", bert, "--data", meanings, "--output", tmp_path / "output", "--task", "generation"]
     assert "bert, which generation does not fit; it takes gpt2, llama" in refuse(capsys, "finetune", *options)
+
+
+def test_an_adapter_of_a_decoder_is_not_written_for_peft(tuned, tmp_path, capsys):
+    assert "adapters of classifiers alone" in refuse(capsys, "export-peft", tuned, "--output", tmp_path / "lora")
+    assert not (tmp_path / "lora").exists()
