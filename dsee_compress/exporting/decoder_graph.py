@@ -20,6 +20,8 @@ from ..progress import quiet
 from .operators import STYLES, Operators, Rotation, Step
 
 INPUTS = ("input_ids", "attention_mask", "position_ids")
+BATCH, TOKENS, PAST = 2, 5, 3
+"""The sizes that the exporter traces."""
 
 
 def to_onnx(model: PreTrainedModel, path: Path, graph: Graph, opset: int) -> None:
@@ -34,10 +36,10 @@ def to_onnx(model: PreTrainedModel, path: Path, graph: Graph, opset: int) -> Non
     batch, tokens, past = dim("batch_size"), dim("sequence_length"), dim("past_sequence_length")
     # One tensor an input, and no two sizes alike: the exporter takes what is equal here for what is always equal.
     example = {
-        "input_ids": torch.ones((2, 5), dtype=torch.int64),
-        "attention_mask": torch.ones((2, 8), dtype=torch.int64),
-        "position_ids": torch.ones((2, 5), dtype=torch.int64),
-        "past": [torch.zeros(2, layer.heads, 3, layer.head_size) for layer in layers for _ in range(2)],
+        "input_ids": torch.ones((BATCH, TOKENS), dtype=torch.int64),
+        "attention_mask": torch.ones((BATCH, PAST + TOKENS), dtype=torch.int64),
+        "position_ids": torch.ones((BATCH, TOKENS), dtype=torch.int64),
+        "past": [torch.zeros(BATCH, layer.heads, PAST, layer.head_size) for layer in layers for _ in range(2)],
     }
     shapes = {
         "input_ids": {0: batch, 1: tokens},

@@ -47,7 +47,7 @@ def _in_blocks(source: Path, target: Path, *, bits: int, block_size: int) -> Non
     model = files.load(source)
     head = _head(model)
     _store_transposed(model, head)
-    tied = _looked_up(model, head)
+    tied = _looked_up(model, head, block_size)
     for width, nodes in ((bits, {"nodes_to_exclude": [head.name]}), (8, {"nodes_to_include": [head.name]})):
         # Accuracy level 4 multiplies in int8, which is what a CPU is fast at.
         quantizer = MatMulNBitsQuantizer(model.model, bits=width, block_size=block_size, accuracy_level=4, **nodes)
@@ -77,11 +77,13 @@ def _store_transposed(model: Any, head: "NodeProto") -> None:
         model.remove_node(transpose)
 
 
-def _looked_up(model: Any, head: "NodeProto") -> "NodeProto | None":
-    """The Gather that looks tokens up in the head's weight, if the model ties the two."""
+def _looked_up(model: Any, head: "NodeProto", block_size: int) -> "NodeProto | None":
+    """The Gather that looks tokens up in the head's weight, if the model ties the two and its rows are whole blocks."""
     import onnx
 
     weight = onnx.numpy_helper.to_array(model.get_initializer(head.input[1])).T
+    if weight.shape[1] % block_size:
+        return None
     for node in model.get_nodes_by_op_type("Gather"):
         table = model.get_initializer(node.input[0])
         if table is not None and np.array_equal(onnx.numpy_helper.to_array(table), weight):

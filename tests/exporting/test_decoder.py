@@ -178,7 +178,7 @@ def test_static_int8_is_refused_for_decoders(tmp_path):
 @pytest.mark.parametrize("family", decoders.FAMILIES)
 def test_a_decoder_for_a_phone_has_its_ort_files(family, tmp_path):
     source = write_prune(family, tmp_path / "prune")
-    folder = dsee_compress.export(source, output=tmp_path / "export", target="mobile")
+    folder = dsee_compress.export(source, output=tmp_path / "export", target="mobile", block_size=16)
     for name in ("model.ort", "model_int8.ort"):
         with Session(folder / name) as live:
             assert "past_key_values.2.value" in live.inputs

@@ -156,11 +156,15 @@ def test_a_difference_that_is_not_a_number_does_not_pass():
 
 
 def test_the_exporter_is_not_asked_for_a_shape_that_the_gate_uses():
-    from dsee_compress.stages.export import UNSEEN_SHAPES
+    from dsee_compress.exporting import decoder, decoder_graph
+    from dsee_compress.exporting.encoder import UNSEEN_SHAPES
 
     assert len(UNSEEN_SHAPES) >= 4
     assert graph.SEEN_SHAPE not in UNSEEN_SHAPES
     assert not {length for _, length in UNSEEN_SHAPES} & {graph.SEEN_SHAPE[1]}
+    assert len(decoder.UNSEEN_SHAPES) >= 4
+    assert decoder_graph.TOKENS not in {length for _, length in decoder.UNSEEN_SHAPES}
+    assert decoder_graph.PAST not in {length for _, length in decoder.UNSEEN_SHAPES}
 
 
 @pytest.mark.parametrize("metric, worse, words", [("ter", 0.1, "10.00 above"), ("bleu", -0.1, "10.00 below")])
