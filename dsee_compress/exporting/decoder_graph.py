@@ -16,8 +16,9 @@ from transformers import PreTrainedModel
 from .. import architectures
 from ..architectures import Layer
 from ..configs import Graph
+from ..errors import UserError
 from ..progress import quiet
-from .operators import STYLES, Operators, Rotation, Step
+from .operators import STYLES, Heads, Operators, Rotation, Step
 
 INPUTS = ("input_ids", "attention_mask", "position_ids")
 BATCH, TOKENS, PAST = 2, 5, 3
@@ -30,7 +31,9 @@ def to_onnx(model: PreTrainedModel, path: Path, graph: Graph, opset: int) -> Non
     Inputs, named as Optimum names them: input_ids and position_ids (batch, tokens), attention_mask (batch, past +
     tokens), and of every layer `past_key_values.N.key` and `.value` (batch, heads, past, head size), empty at first.
     Outputs: `logits` (batch, tokens, vocabulary), and `present.N.key` and `.value` of past and new tokens.
+    Raises UserError if the export libraries are missing or too old.
     """
+    _require_exporter()
     layers = architectures.layers(model)
     dim = torch.export.Dim
     batch, tokens, past = dim("batch_size"), dim("sequence_length"), dim("past_sequence_length")
@@ -61,6 +64,15 @@ def to_onnx(model: PreTrainedModel, path: Path, graph: Graph, opset: int) -> Non
         )
         assert program is not None
         program.save(str(path))
+
+
+def _require_exporter() -> None:
+    try:
+        import onnxscript  # noqa: F401  (torch's exporter writes with it)
+    except ImportError as error:
+        raise UserError(f"exporting needs onnxscript ({error}); pip install 'dsee-compress[cpu]'") from error
+    if not hasattr(getattr(torch.onnx, "ops", None), "attention"):
+        raise UserError(f"exporting a decoder needs torch 2.9 or newer, and this is {torch.__version__}; upgrade it")
 
 
 def _of_each_layer(name: str, layers: int) -> list[str]:
@@ -95,21 +107,23 @@ class _Attention(nn.Module):
 
     def __init__(self, layer: Layer, index: int, operators: Operators, rotation: Rotation | None) -> None:
         super().__init__()
-        self._operators, self._index, self._rotation = operators, index, rotation
+        self._operators, self._rotation = operators, rotation
         parts = [layer.linear(place) for place in ("query", "key", "value")]
         self._projection, self._output = _side_by_side(parts), layer.linear("attention_output")
         self._widths = [architectures.rows(part) for part in parts]
-        self._heads = [width // layer.head_size for width in self._widths]
+        own = layer.module.get_submodule(layer.architecture.attention)
+        scale = getattr(own, "scaling", layer.head_size**-0.5)
+        self._heads = Heads(index, self._widths[0] // layer.head_size, float(scale))
+        self._groups = layer.heads
 
     def forward(self, hidden_states: Tensor, past_key_values: Step, **_: Any) -> tuple[Tensor, None]:
         """hidden_states: (batch, tokens, width)."""
         query, key, value = self._projection(hidden_states).split(self._widths, dim=-1)
-        heads, groups = self._heads[:2]
         if self._rotation is not None:
             positions = past_key_values.position_ids
-            query = self._operators.rotate(query, positions, self._rotation, heads)
-            key = self._operators.rotate(key, positions, self._rotation, groups)
-        mixed = self._operators.attend(query, key, value, heads, self._index, past_key_values)
+            query = self._operators.rotate(query, positions, self._rotation, self._heads.queries)
+            key = self._operators.rotate(key, positions, self._rotation, self._groups)
+        mixed = self._operators.attend(query, key, value, self._heads, past_key_values)
         return self._output(mixed), None
 
 

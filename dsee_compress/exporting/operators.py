@@ -5,7 +5,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.onnx import ops
 
 from ..configs import Graph
 
@@ -14,6 +13,17 @@ Rotation = tuple[Tensor, Tensor]
 
 _MASKED = -10000.0
 """What is added to the score of a token that may not be seen: fp16 holds twice as much, and its exponential is 0."""
+
+
+@dataclass(frozen=True)
+class Heads:
+    """A layer's heads."""
+
+    layer: int
+    queries: int
+    """Heads of queries, of which neighbours may share a key and a value."""
+    scale: float
+    """What their products with the keys are multiplied by."""
 
 
 @dataclass
@@ -28,6 +38,10 @@ class Step:
     """What `Operators.masks` made; the graph keeps what its layers use."""
     position_ids: Tensor
 
+    def past_of(self, layer: int) -> list[Tensor]:
+        """The key and the value of a layer's earlier tokens."""
+        return self.past[2 * layer : 2 * layer + 2]
+
     def get_seq_length(self, layer: int = 0) -> int:
         """Earlier tokens, padding included: transformers asks for it."""
         return self.past[2 * layer].shape[2]
@@ -40,8 +54,8 @@ class Operators(Protocol):
         """What `attend` masks by, of attention_mask (batch, past + tokens): 0 for padding."""
         ...
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, layer: int, step: Step) -> Tensor:
-        """What `heads` queries see, of which neighbours may share a key and a value; notes the layer's present."""
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: Heads, step: Step) -> Tensor:
+        """What the queries see, (batch, tokens, heads · head size); notes the layer's present."""
         ...
 
     def rotate(self, x: Tensor, position_ids: Tensor, rotation: Rotation, heads: int) -> Tensor:
@@ -64,18 +78,25 @@ class Portable:
         """As `Operators.masks`."""
         return (_visible(attention_mask, tokens),)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, layer: int, step: Step) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: Heads, step: Step) -> Tensor:
         """As `Operators.attend`, in one node."""
-        past = step.past[2 * layer : 2 * layer + 2]
-        mixed, *present, _ = ops.attention(
-            query, key, value, step.masks[0], *past, q_num_heads=heads, kv_num_heads=past[0].shape[1]
+        past = step.past_of(heads.layer)
+        mixed, *present, _ = torch.onnx.ops.attention(
+            query,
+            key,
+            value,
+            step.masks[0],
+            *past,
+            q_num_heads=heads.queries,
+            kv_num_heads=past[0].shape[1],
+            scale=heads.scale,
         )
         step.present += present
         return mixed
 
     def rotate(self, x: Tensor, position_ids: Tensor, rotation: Rotation, heads: int) -> Tensor:
         """As `Operators.rotate`."""
-        return ops.rotary_embedding(x, *rotation, position_ids, num_heads=heads)
+        return torch.onnx.ops.rotary_embedding(x, *rotation, position_ids, num_heads=heads)
 
     def gelu(self, x: Tensor, approximate: bool) -> Tensor:
         """As `Operators.gelu`."""
@@ -87,7 +108,11 @@ class Portable:
 
 
 class Fused:
-    """ONNX Runtime's operators for attention, rotation, activation and normalisation."""
+    """ONNX Runtime's operators for attention, rotation, activation and normalisation.
+
+    GroupQueryAttention takes a prompt, or one token on top of a past, of many sequences; several tokens on top of a
+    past it takes of one sequence alone.
+    """
 
     def masks(self, attention_mask: Tensor, tokens: int) -> tuple[Tensor, ...]:
         """As `Operators.masks`."""
@@ -96,22 +121,22 @@ class Fused:
         last = torch.full_like(attention_mask[:, 0], total - 1, dtype=torch.int32)
         return attention_mask.to(torch.int32), bias, last, torch.scalar_tensor(total, dtype=torch.int32)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, layer: int, step: Step) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: Heads, step: Step) -> Tensor:
         """As `Operators.attend`, in one node."""
-        past = step.past[2 * layer : 2 * layer + 2]
+        past = step.past_of(heads.layer)
         batch, groups, _, size = past[0].shape
         padding, bias, last, total = step.masks
-        if groups == heads:
+        if groups == heads.queries:
             name, inputs = "MultiHeadAttention", [query, key, value, None, padding, None, *past]
-            attributes = {"num_heads": heads, "unidirectional": 1, "mask_filter_value": _MASKED}
+            attributes = {"unidirectional": 1, "mask_filter_value": _MASKED}
         else:
             name, inputs = "GroupQueryAttention", [query, key, value, *past, last, total, None, None, None, bias]
-            attributes = {"num_heads": heads, "kv_num_heads": groups}
+            attributes = {"kv_num_heads": groups}
         present_shape = [batch, groups, padding.shape[1], size]
-        mixed, *present = ops.symbolic_multi_out(
+        mixed, *present = torch.onnx.ops.symbolic_multi_out(
             f"com.microsoft::{name}",
             inputs,
-            attributes,
+            {"num_heads": heads.queries, "scale": heads.scale, **attributes},
             dtypes=[query.dtype] * 3,
             shapes=[query.shape, present_shape, present_shape],
             version=1,
@@ -121,7 +146,7 @@ class Fused:
 
     def rotate(self, x: Tensor, position_ids: Tensor, rotation: Rotation, heads: int) -> Tensor:
         """As `Operators.rotate`."""
-        return ops.symbolic(
+        return torch.onnx.ops.symbolic(
             "com.microsoft::RotaryEmbedding",
             [x, position_ids, *rotation],
             {"num_heads": heads},
@@ -133,11 +158,11 @@ class Fused:
     def gelu(self, x: Tensor, approximate: bool) -> Tensor:
         """As `Operators.gelu`."""
         name = "FastGelu" if approximate else "Gelu"
-        return ops.symbolic(f"com.microsoft::{name}", [x], dtype=x.dtype, shape=x.shape, version=1)
+        return torch.onnx.ops.symbolic(f"com.microsoft::{name}", [x], dtype=x.dtype, shape=x.shape, version=1)
 
     def rms_norm(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """As `Operators.rms_norm`."""
-        return ops.symbolic(
+        return torch.onnx.ops.symbolic(
             "::SimplifiedLayerNormalization",
             [x, weight],
             {"axis": -1, "epsilon": epsilon},
