@@ -9,7 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..errors import UserError
 
 SCHEMA = 1
-WRITING = ("new_tokens", "time_to_first_token_ms", "decode_ms_per_token", "tokens_per_second") + (
+WRITING = (
+    "new_tokens",
+    "time_to_first_token_ms",
+    "decode_ms_per_token",
+    "tokens_per_second",
     "memory_bytes_per_token",
     "decode",
 )
