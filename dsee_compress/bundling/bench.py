@@ -58,24 +58,107 @@ def random_batch(bundle: dict[str, Any], batch: int, length: int) -> dict[str, A
     return {name: arrays[name] for name in bundle["inputs"]}
 
 
-def time_calls(bundle: dict[str, Any], arguments: argparse.Namespace) -> list[float]:
-    """Milliseconds of each call, in their order, with one session that ends with them."""
+def load_session(arguments: argparse.Namespace) -> Any:
+    """The model alone; UsageError if it cannot be loaded."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = arguments.threads
     try:
-        session = onnxruntime.InferenceSession(str(FOLDER / "model.onnx"), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(FOLDER / "model.onnx"), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base class
         raise UsageError(f"the model in {FOLDER} cannot be loaded ({str(error).splitlines()[0]})") from error
-    inputs = random_batch(bundle, arguments.batch, arguments.sequence_length)
+
+
+def time_calls(call: Callable[[], object], arguments: argparse.Namespace) -> list[float]:
+    """Milliseconds of each call, in their order, after the untimed ones."""
     for _ in range(arguments.warmup):
-        session.run(["logits"], inputs)
+        call()
     samples = []
     for _ in range(arguments.samples):
         started = time.perf_counter_ns()
-        session.run(["logits"], inputs)
+        call()
         samples.append((time.perf_counter_ns() - started) / 1e6)
     return samples
+
+
+def time_answers(bundle: dict[str, Any], arguments: argparse.Namespace) -> list[float]:
+    """Milliseconds of each call on one batch, with one session that ends with them."""
+    session = load_session(arguments)
+    inputs = random_batch(bundle, arguments.batch, arguments.sequence_length)
+    return time_calls(lambda: session.run(["logits"], inputs), arguments)
+
+
+class Writing:
+    """A session that writes on from a prompt of random tokens, the same in every run and every row, unpadded."""
+
+    def __init__(self, bundle: dict[str, Any], arguments: argparse.Namespace) -> None:
+        self._session = load_session(arguments)
+        self._longest = arguments.sequence_length + arguments.new_tokens
+        generator = np.random.default_rng(0)
+        generator.integers(0, arguments.sequence_length, size=1)  # where `benchmark` draws what stands unpadded
+        prompt = generator.integers(0, bundle["vocabulary_size"], size=(1, arguments.sequence_length))
+        self._prompt = np.repeat(prompt, arguments.batch, axis=0)
+        self._nothing = self._remembered(arguments.batch, 0)
+        self._read: dict[str, Any] = {}
+        self._memory: dict[str, Any] = {}
+
+    def prompt(self) -> None:
+        """Read the prompt from its beginning: its answer is the first new token."""
+        self._read = self._memory = self._call(self._prompt, self._nothing)
+
+    def step(self) -> None:
+        """Add one token to each row; behind the prompt again after as many as are asked for."""
+        if _tokens(self._memory) == self._longest:
+            self._memory = self._read
+        self._memory = self._call(self._prompt[:, -1:], self._memory)
+
+    def bytes_per_token(self) -> int:
+        """What is remembered of a token, of one row."""
+        return sum(array.nbytes for array in self._remembered(1, 1).values())
+
+    def _call(self, tokens: Any, memory: dict[str, Any]) -> dict[str, Any]:
+        past, (rows, count) = _tokens(memory), tokens.shape
+        positions = np.arange(past, past + count, dtype=np.int64)
+        given = {
+            "input_ids": tokens,
+            "attention_mask": np.ones((rows, past + count), np.int64),
+            "position_ids": np.repeat(positions[None], rows, axis=0),
+        }
+        _, *present = self._session.run(None, given | memory)
+        return dict(zip(memory, present))
+
+    def _remembered(self, rows: int, tokens: int) -> dict[str, Any]:
+        kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+        entries = [entry for entry in self._session.get_inputs() if entry.name.startswith("past_key_values.")]
+        return {
+            entry.name: np.zeros((rows, entry.shape[1], tokens, entry.shape[3]), kinds[entry.type]) for entry in entries
+        }
+
+
+def _tokens(memory: dict[str, Any]) -> int:
+    return int(next(iter(memory.values())).shape[2])
+
+
+def time_writing(bundle: dict[str, Any], arguments: argparse.Namespace) -> tuple[list[float], dict[str, Any]]:
+    """Milliseconds of each prompt, and the figures of the steps after one; each with a session of its own."""
+    prompts = time_calls(Writing(bundle, arguments).prompt, arguments)
+    writing = Writing(bundle, arguments)
+    writing.prompt()
+    steps = time_calls(writing.step, arguments)
+    decode = {"samples": len(steps), **summarise(steps, arguments.batch), "raw_ms": _rounded(steps)}
+    return prompts, {
+        "new_tokens": arguments.new_tokens,
+        "time_to_first_token_ms": summarise(prompts, arguments.batch)["p50_ms"],
+        "decode_ms_per_token": decode["p50_ms"],
+        "tokens_per_second": decode["throughput"],
+        "memory_bytes_per_token": writing.bytes_per_token(),
+        "decode": decode,
+    }
+
+
+def _rounded(samples: list[float]) -> list[list[float]]:
+    """One round of samples."""
+    return [[round(sample, 4) for sample in samples]]
 
 
 def summarise(samples: list[float], batch: int) -> dict[str, float]:
@@ -165,9 +248,18 @@ def _cpu_facts() -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
+def writes(bundle: dict[str, Any]) -> bool:
+    """Whether the model writes texts, token by token, where others answer in one call."""
+    return bool(bundle["task"] == "generation")
+
+
 def measure(bundle: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
     """The content of latency.json; its row is as one of report.json, with one round of samples."""
-    samples = time_calls(bundle, arguments)
+    writing: dict[str, Any] = {}
+    if writes(bundle):
+        samples, writing = time_writing(bundle, arguments)
+    else:
+        samples = time_answers(bundle, arguments)
     memory = peak_rss_mb()
     row = {
         "artifact": bundle["artifact"],
@@ -180,7 +272,8 @@ def measure(bundle: dict[str, Any], arguments: argparse.Namespace) -> dict[str, 
         "peak_rss_mb": memory,
         "size_mb": size_mb(),
         "cold_start_ms": cold_start_ms(bundle, arguments.threads),
-        "raw_ms": [[round(sample, 4) for sample in samples]],
+        "raw_ms": _rounded(samples),
+        **writing,
     }
     return {
         "schema": SCHEMA,
@@ -206,7 +299,8 @@ def _whole(least: int, most: int = 1_000_000) -> Callable[[str], int]:
 
 
 def _arguments(bundle: dict[str, Any]) -> argparse.Namespace:
-    longest = bundle["longest_input"]
+    usual_new = min(32, bundle["longest_input"] // 2) if writes(bundle) else 0
+    longest = bundle["longest_input"] - writes(bundle)
     parser = _Parser(
         description="Measure the model in this folder; writes latency.json.",
         allow_abbrev=False,
@@ -214,15 +308,25 @@ def _arguments(bundle: dict[str, Any]) -> argparse.Namespace:
     )
     parser.add_argument("--batch", type=_whole(1), default=1, help="sequences a call")
     parser.add_argument(
-        "--sequence-length", type=_whole(2, longest), default=min(128, longest), help="tokens a sequence"
+        "--sequence-length",
+        type=_whole(2, longest),
+        default=min(128, bundle["longest_input"] - usual_new),
+        help="tokens a sequence or prompt",
     )
     parser.add_argument(
         "--threads", type=_whole(1, os.cpu_count() or 1), default=physical_cores(), help="threads of a call"
     )
+    if writes(bundle):
+        parser.add_argument("--new-tokens", type=_whole(1, longest), default=usual_new, help="tokens after a prompt")
     parser.add_argument("--samples", type=_whole(10), default=100, help="timed calls")
     parser.add_argument("--warmup", type=_whole(0), default=5, help="untimed calls before them")
     parser.add_argument("--output", type=Path, default=Path("latency.json"), help="file to write")
     arguments = parser.parse_args()
+    if writes(bundle) and arguments.sequence_length + arguments.new_tokens > bundle["longest_input"]:
+        raise UsageError(
+            f"{arguments.sequence_length} tokens and {arguments.new_tokens} new ones are more than the "
+            f"{bundle['longest_input']} that the model reads; give less of --sequence-length or --new-tokens"
+        )
     output: Path = arguments.output
     if not output.parent.is_dir():
         raise UsageError(f"there is no folder {output.parent} for the output")
@@ -263,6 +367,11 @@ def main() -> int:
         f"median {row['p50_ms']:.2f} ms, p95 {row['p95_ms']:.2f} ms, first answer after {row['cold_start_ms']:.0f} ms, "
         f"peak memory {row['peak_rss_mb']:.0f} MB"
     )
+    if writes(bundle):
+        print(
+            f"after it {row['decode_ms_per_token']:.2f} ms a token, {row['tokens_per_second']:.1f} tokens a second, "
+            f"{row['memory_bytes_per_token']} bytes remembered a token"
+        )
     print(f"wrote {arguments.output}")
     return 0
 

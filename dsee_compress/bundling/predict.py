@@ -27,8 +27,6 @@ except ImportError as missing:
 
 Texts = tuple[str, ...]
 """What one answer is about: one text, or the two of a pair."""
-OLDEST_RUNTIME = (1, 22)
-"""Up to 1.20, onnxruntime runs the same model without complaint and answers texts that were padded wrongly."""
 FILE_BATCH = 8
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -46,15 +44,16 @@ class Model:
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         """Load the bundle in `folder`; UsageError if a file is missing or damaged, or onnxruntime is too old."""
-        if tuple(map(int, onnxruntime.__version__.split(".")[:2])) < OLDEST_RUNTIME:
+        self.bundle = read_bundle(folder)
+        if _release(onnxruntime.__version__) < _release(self.bundle["onnxruntime"]):
             raise UsageError(
-                f"onnxruntime {onnxruntime.__version__} is too old to answer rightly; pip install -r requirements.txt"
+                f"onnxruntime {onnxruntime.__version__} is too old for this model, which needs "
+                f"{self.bundle['onnxruntime']}; pip install -r requirements.txt"
             )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads or 0
         try:
-            self.bundle: dict[str, Any] = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             self._tokenizer.no_padding()
             self._limit()
@@ -170,11 +169,20 @@ class Writer(Model):
 
 def load(folder: Path, threads: int | None = None) -> Model:
     """The model of the bundle in `folder`, as its task needs it; UsageError as for Model."""
+    return (Writer if read_bundle(folder)["task"] == "generation" else Model)(folder, threads)
+
+
+def read_bundle(folder: Path) -> dict[str, Any]:
+    """The content of bundle.json; UsageError if it is missing or damaged."""
     try:
-        task = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))["task"]
-    except Exception as error:
+        bundle: dict[str, Any] = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UsageError(f"the bundle in {folder} is damaged ({first_line(error)}); copy it again") from error
-    return (Writer if task == "generation" else Model)(folder, threads)
+    return bundle
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")[:2]))
 
 
 def read_plain(line: str, columns: list[str]) -> Texts:

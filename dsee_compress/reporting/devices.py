@@ -2,27 +2,31 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import UserError
 
 SCHEMA = 1
+WRITING = (
+    "new_tokens",
+    "time_to_first_token_ms",
+    "decode_ms_per_token",
+    "tokens_per_second",
+    "memory_bytes_per_token",
+    "decode",
+)
+"""What a row has of a decoder, and of no other model."""
 
 
 class _Known(BaseModel):
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
 
-class Row(_Known):
-    """One artifact as measured, with the names of report.json's own rows."""
+class Calls(_Known):
+    """What was timed of calls of one kind."""
 
-    artifact: str
-    provider: str
-    threads: int = Field(ge=1)
-    batch: int = Field(ge=1)
-    sequence_length: int = Field(ge=1)
     samples: int = Field(ge=1)
     mean_ms: float
     stdev_ms: float
@@ -31,11 +35,34 @@ class Row(_Known):
     p95_ms: float
     p99_ms: float
     throughput: float
+    raw_ms: list[Annotated[list[float], Field(min_length=1)]] = Field(min_length=1)
+    """Milliseconds of every call, (rounds, samples a round)."""
+
+
+class Row(Calls):
+    """One artifact as measured, with the names of report.json's own rows; of decoders the calls read a prompt."""
+
+    artifact: str
+    provider: str
+    threads: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    sequence_length: int = Field(ge=1)
     peak_rss_mb: float
     size_mb: float
     cold_start_ms: float
-    raw_ms: list[Annotated[list[float], Field(min_length=1)]] = Field(min_length=1)
-    """Milliseconds of every call, (rounds, samples a round)."""
+    new_tokens: int | None = Field(None, ge=1)
+    time_to_first_token_ms: float | None = Field(None, gt=0)
+    decode_ms_per_token: float | None = Field(None, gt=0)
+    tokens_per_second: float | None = Field(None, gt=0)
+    memory_bytes_per_token: int | None = Field(None, ge=0)
+    decode: Calls | None = None
+
+    @model_validator(mode="after")
+    def _all_of_writing(self) -> Self:
+        missing = [name for name in WRITING if getattr(self, name) is None]
+        if 0 < len(missing) < len(WRITING):
+            raise ValueError(f"{missing[0]} is missing beside the other figures of a decoder")
+        return self
 
 
 class Environment(_Known):
@@ -109,4 +136,4 @@ def read(path: Path, export: str) -> dict[str, Any]:
             f"{path} was measured with a bundle of another export (its fingerprint is {measured.bundle[:12]}, that of "
             f"the export here {export[:12]}); measure with a bundle of this one"
         )
-    return measured.model_dump(include={"environment", "latency"})
+    return measured.model_dump(include={"environment", "latency"}, exclude_unset=True)

@@ -25,8 +25,14 @@ if TYPE_CHECKING:
 SCHEMA = 1
 MODEL = "model.onnx"
 PROGRAMS = Path(__file__).parents[1] / "bundling"
-COPIED = ("predict.py", "bench.py", "requirements.txt", "README.md")
-"""What every bundle holds as it stands in `bundling/`."""
+REQUIREMENTS = "requirements.txt"
+COPIED = ("predict.py", "bench.py", REQUIREMENTS, "README.md")
+"""What every bundle holds as it stands in `bundling/`, but for a newer onnxruntime where the model needs it."""
+OLDEST_RUNTIME = "1.22"
+"""Up to 1.20, onnxruntime runs the same model without complaint and answers texts that were padded wrongly."""
+RUNTIME_OF_OPSET = {23: "1.23", 24: "1.24"}
+RUNTIME_OF_OPERATOR = {"GatherBlockQuantized": "1.23"}
+"""The first onnxruntime that knows it with 8 bits, as int8 and int4 decoders have it."""
 PROBES = (
     "",
     "a",
@@ -139,6 +145,7 @@ def _describe(source: Path, manifest: Manifest, precision: str, model: Path, opt
         "inputs": names,
         "vocabulary_size": config.vocab_size,
         "longest_input": architectures.longest_input(config),
+        "onnxruntime": _oldest_runtime(model),
         **writes,
         "export": checkpoint.fingerprint(source),
         "made_from": {
@@ -160,7 +167,24 @@ def _fill(folder: Path, source: Path, model: Path, described: dict[str, Any]) ->
     shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
     for name in COPIED:
         shutil.copyfile(PROGRAMS / name, folder / name)
+    requirements = (PROGRAMS / REQUIREMENTS).read_text(encoding="utf-8")
+    needed = requirements.replace(f"onnxruntime>={OLDEST_RUNTIME}", f"onnxruntime>={described['onnxruntime']}")
+    checkpoint.write_text(folder / REQUIREMENTS, needed)
     checkpoint.write_json(folder / "bundle.json", described)
+
+
+def _oldest_runtime(model: Path) -> str:
+    """The oldest onnxruntime, as `major.minor`, that runs the operators of an ONNX file rightly."""
+    import onnx
+
+    content = onnx.load(str(model), load_external_data=False)
+    opset = max(entry.version for entry in content.opset_import if entry.domain in ("", "ai.onnx"))
+    operators = {node.op_type for node in content.graph.node}
+    return max(
+        OLDEST_RUNTIME,
+        RUNTIME_OF_OPSET.get(opset, OLDEST_RUNTIME),
+        *(needed for operator, needed in RUNTIME_OF_OPERATOR.items() if operator in operators),
+    )
 
 
 def _require_same_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase, manifest: Manifest) -> None:

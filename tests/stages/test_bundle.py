@@ -66,6 +66,7 @@ def test_it_says_what_it_is_and_what_it_was_made_from(export, tmp_path, capsys):
     assert described["padding"] == {"id": 0, "type_id": 0, "side": "right"}
     assert described["inputs"] == ["input_ids", "attention_mask", "token_type_ids"]
     assert (described["vocabulary_size"], described["longest_input"]) == (500, 140)
+    assert described["onnxruntime"] == "1.22"
     assert described["export"] == checkpoint.fingerprint(export)
     assert described["made_from"]["heads"] == parent.structure.head_counts
     manifest = checkpoint.read(folder, "bundle")
