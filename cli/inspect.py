@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from dsee_compress import checkpoint
+from dsee_compress.checkpoint import Task
 
 from .printing import facts, listing
 
@@ -19,8 +20,7 @@ def inspect(folder: Annotated[Path, typer.Argument(help="Any stage's output.")])
         {
             "stage": manifest.stage,
             "model": f"{manifest.base} ({manifest.architecture})",
-            "task": f"{manifest.task.name} ({manifest.task.metric}), {len(manifest.task.labels)} labels, "
-            f"data {manifest.task.data}",
+            "task": _described(manifest.task),
             "made from": parent or ("gone or changed" if manifest.parent else "the pretrained model"),
             "fingerprint": checkpoint.fingerprint(folder),
             "seed": manifest.seed,
@@ -33,6 +33,11 @@ def inspect(folder: Annotated[Path, typer.Argument(help="Any stage's output.")])
     listing("files", ["", "MB"], [[path.name, f"{path.stat().st_size / 1e6:.2f}"] for path in files])
     facts("config", manifest.config)
     facts("metrics", _flat(manifest.metrics))
+
+
+def _described(task: Task) -> str:
+    asked = f"{len(task.labels)} labels" if task.prompt is None else f"prompt {task.prompt!r}"
+    return f"{task.name} ({task.metric}), {asked}, data {task.data}"
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

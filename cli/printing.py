@@ -64,21 +64,46 @@ def accuracy(title: str, metric: MetricName, result: dict[str, Any]) -> None:
 def latency(rows: list[dict[str, Any]], reference: str) -> None:
     """The rows of benchmark.json or report.json, one table a setting."""
     for setting, some in groupby(rows, lambda row: (row["batch"], row["sequence_length"], row["threads"])):
-        _latency("batch {}, {} tokens, {} threads".format(*setting), list(some), reference)
+        of_setting = list(some)
+        table = _decoder_latency if "decode" in of_setting[0] else _latency
+        table("batch {}, {} tokens, {} threads".format(*setting), of_setting, reference)
 
 
 def _latency(title: str, rows: list[dict[str, Any]], reference: str) -> None:
     lines = []
     for row in rows:
-        low, high = row["speedup"]["ci95"]
         lines.append(
             [
                 row["artifact"],
                 *(f"{row[name]:.2f}" for name in ("p50_ms", "p95_ms", "p99_ms")),
-                f"{row['speedup']['value']:.2f} ({low:.2f} to {high:.2f})",
+                _speedup(row),
                 f"{row['cold_start_ms']:.0f}",
                 f"{row['peak_rss_mb']:.0f}",
                 f"{row['size_mb']:.1f}",
             ]
         )
     listing(title, ["", "p50 ms", "p95", "p99", f"times {reference}", "first ms", "RSS MB", "MB"], lines)
+
+
+def _decoder_latency(title: str, rows: list[dict[str, Any]], reference: str) -> None:
+    lines = []
+    for row in rows:
+        lines.append(
+            [
+                row["artifact"],
+                f"{row['time_to_first_token_ms']:.2f}",
+                _speedup(row),
+                f"{row['decode_ms_per_token']:.2f}",
+                f"{row['tokens_per_second']:.0f}",
+                _speedup(row["decode"]),
+                f"{row['peak_rss_mb']:.0f}",
+                f"{row['size_mb']:.1f}",
+            ]
+        )
+    times = f"times {reference}"
+    listing(title, ["", "first token ms", times, "ms a token", "tokens/s", times, "RSS MB", "MB"], lines)
+
+
+def _speedup(timed: dict[str, Any]) -> str:
+    low, high = timed["speedup"]["ci95"]
+    return f"{timed['speedup']['value']:.2f} ({low:.2f} to {high:.2f})"

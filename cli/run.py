@@ -42,8 +42,9 @@ def run(
     task = report["task"]
     accuracy(f"{task['name']}, {task['validation_examples']} examples", task["metric"], report)
     latency(report["latency"] + report["latency_grid"], report["latency_reference"])
+    counted = "the blocks' FLOPs" if "writing" in report else "the FLOPs"
     print(
-        f"{cost['flops']['saved']:.1%} of the FLOPs saved, {cost['parameters']['final']:,} of "
+        f"{cost['flops']['saved']:.1%} of {counted} saved, {cost['parameters']['final']:,} of "
         f"{cost['parameters']['dense']:,} parameters left; the whole report is {folder / 'report.html'}"
     )
     wrote(folder)

@@ -2,12 +2,13 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
 from ..architectures.structure import Architecture
+from .decoder_shares import Parts
 
 PARTS = ("embeddings", "attention", "ffn", "task_head")
 _FFN = ("ffn_in", "ffn_out")
@@ -18,19 +19,15 @@ def megabytes(path: Path, family: Architecture) -> dict[str, float]:
     """MB (10⁶ bytes) of the weights of each of PARTS, with their scales, whatever their precision.
 
     A weight belongs where its own name or that of a node that reads it says: exporters keep the module's path in
-    one of the two, and the fusion names a layer's query, key and value `Attention_…`.
+    one of the two, and the fusion names a layer's query, key and value `Attention_…`. Those of decoders: as Parts says.
     """
     import onnx
 
     graph = onnx.load(path, load_external_data=False).graph
-    readers = defaultdict(list)
-    for node in graph.node:
-        for name in node.input:
-            readers[name].append(node)
+    part_of = Parts(graph, family).of if family.decoder else _by_names(graph, family)
     total = dict.fromkeys(PARTS, 0.0)
     for tensor in graph.initializer:
-        parts = (_part(name, family) for name in _names(tensor.name, readers))
-        if part := next(filter(None, parts), None):
+        if part := part_of(tensor.name):
             total[part] += _bytes(tensor) / 1e6
     return total
 
@@ -41,6 +38,19 @@ def vocabulary_megabytes(path: Path, tokens: int) -> float:
 
     tensors = onnx.load(path, load_external_data=False).graph.initializer
     return sum(_bytes(tensor) for tensor in tensors if len(tensor.dims) == 2 and tensor.dims[0] == tokens) / 1e6
+
+
+def _by_names(graph: Any, family: Architecture) -> Callable[[str], str | None]:
+    """The part of the model that a weight of an encoder's graph belongs to, if any."""
+    readers = defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            readers[name].append(node)
+
+    def part_of(tensor: str) -> str | None:
+        return next(filter(None, (_part(name, family) for name in _names(tensor, readers))), None)
+
+    return part_of
 
 
 def _names(tensor: str, readers: dict[str, list[Any]]) -> Iterator[str]:

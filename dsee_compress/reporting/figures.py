@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 
@@ -47,12 +47,24 @@ class Picture:
     narrow: str
 
 
+class Calls(NamedTuple):
+    """Rows with the time of every call, and what a call is."""
+
+    unit: str
+    rows: list[dict[str, Any]]
+
+
 def draw(report: dict[str, Any]) -> dict[str, Picture]:
-    """`structure`, `metric` and `latency`, and the latency of each device as `device_0`, `device_1`, …"""
+    """`structure`, `metric` and `latency`, and the latency of each device as `device_0`, `device_1`, …
+
+    Of decoders, `latency` is that of prompts, and `decode`, `device_0_decode`, … that of the tokens after them.
+    """
     words = METRICS[report["task"]["metric"]]
     structure, accuracy = report["structure"], report["accuracy"]
-    latencies = ({"latency": report["latency"]} if report["latency"] else {}) | {
-        f"device_{index}": device["latency"] for index, device in enumerate(report["devices"])
+    latencies = {
+        name: calls
+        for place, rows in _measured(report).items()
+        for name, calls in _phases(place, rows, "writing" in report).items()
     }
     return {
         "structure": _picture("structure", _describe_structure(structure), lambda width: _structure(structure, width)),
@@ -60,10 +72,26 @@ def draw(report: dict[str, Any]) -> dict[str, Picture]:
             "metric", _describe_accuracy(accuracy, words), lambda width: _accuracy(accuracy, words, width)
         ),
         **{
-            name: _picture(name, _describe_latency(rows), lambda width, rows=rows: _latency(rows, width))  # type: ignore[misc]
-            for name, rows in latencies.items()
+            name: _picture(name, _describe_latency(calls), lambda width, calls=calls: _latency(calls, width))  # type: ignore[misc]
+            for name, calls in latencies.items()
         },
     }
+
+
+def _measured(report: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of what was timed here, if anything was, and on each device."""
+    return ({"latency": report["latency"]} if report["latency"] else {}) | {
+        f"device_{index}": device["latency"] for index, device in enumerate(report["devices"])
+    }
+
+
+def _phases(place: str, rows: list[dict[str, Any]], decoder: bool) -> dict[str, Calls]:
+    """The pictures of some rows: one, or of a decoder one of prompts and, where they were timed, one of tokens."""
+    if not decoder:
+        return {place: Calls("call", rows)}
+    steps = [{"artifact": row["artifact"]} | row["decode"] for row in rows if "decode" in row]
+    name = "decode" if place == "latency" else f"{place}_decode"
+    return {place: Calls("prompt", rows)} | ({name: Calls("token", steps)} if steps else {})
 
 
 def _structure(structure: dict[str, Any], width: float) -> Figure:
@@ -111,7 +139,8 @@ def _accuracy(accuracy: dict[str, Any], words: Wording, width: float) -> Figure:
     return figure
 
 
-def _latency(rows: list[dict[str, Any]], width: float) -> Figure:
+def _latency(timed: Calls, width: float) -> Figure:
+    rows = timed.rows
     figure, axes = plt.subplots(figsize=(width, 0.9 + 0.75 * len(rows)), layout="constrained")
     calls = [_calls(row) for row in rows]
     parts = axes.violinplot(calls, positions=range(len(rows)), orientation="horizontal", showextrema=False, widths=0.7)
@@ -123,7 +152,7 @@ def _latency(rows: list[dict[str, Any]], width: float) -> Figure:
         _annotate(axes, f"{row['p50_ms']:.1f} ms", row["p50_ms"], position)
     _name_rows(axes, [row["artifact"] for row in rows])
     axes.set_xlim(left=0)
-    axes.set_xlabel("ms a call (tick: one call; dot: median)")
+    axes.set_xlabel(f"ms a {timed.unit} (tick: one call; dot: median)")
     return figure
 
 
@@ -163,13 +192,13 @@ def _describe_accuracy(accuracy: dict[str, Any], words: Wording) -> str:
     return f"{words.heading} with 95 % intervals. {'; '.join(models)}."
 
 
-def _describe_latency(rows: list[dict[str, Any]]) -> str:
+def _describe_latency(timed: Calls) -> str:
     artifacts = [
         f"{row['artifact'].replace('_', ' ')}: median {row['p50_ms']:.1f} ms, fastest {min(_calls(row)):.1f}, "
         f"slowest {max(_calls(row)):.1f}"
-        for row in rows
+        for row in timed.rows
     ]
-    return f"Latency of every call. {'; '.join(artifacts)}."
+    return f"Latency of every {timed.unit}. {'; '.join(artifacts)}."
 
 
 def _picture(name: str, description: str, plot: Callable[[float], Figure]) -> Picture:

@@ -4,6 +4,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
+from transformers import PretrainedConfig
+
 from .. import architectures, checkpoint, distributed, targets
 from ..checkpoint import Manifest
 from ..configs import BenchmarkConfig
@@ -37,10 +39,7 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
 
     model = checkpoint.model_config(folder)
     decoder = architectures.get(manifest.architecture).decoder
-    for length in config.sequence_length:
-        architectures.require_length(model, "sequence_length", length)
-        if decoder:
-            architectures.require_length(model, "sequence_length and new_tokens, in sum", length + config.new_tokens)
+    require_lengths(model, config)
     settings = _settings(config, target)
     reference = next(iter(named))
     with step("measure sizes"):
@@ -66,6 +65,15 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
     }
     checkpoint.write_json(folder / RESULT, result)
     return folder
+
+
+def require_lengths(model: PretrainedConfig, config: BenchmarkConfig, section: str = "") -> None:
+    """UserError, naming the option in its `section` of a recipe, for more tokens than the model reads."""
+    for length in config.sequence_length:
+        architectures.require_length(model, f"{section}sequence_length", length)
+        if architectures.get(model.model_type).decoder:
+            both = f"{section}sequence_length and {section}new_tokens, in sum"
+            architectures.require_length(model, both, length + config.new_tokens)
 
 
 def name_artifacts(folder: Path, manifest: Manifest) -> dict[str, Path]:

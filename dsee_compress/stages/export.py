@@ -45,8 +45,8 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
     if checkpoint.up_to_date(output, "export", resolved, {"parent": link.fingerprint, **read}, overwrite):
         return output
     session.runtime()
-    exporter = exporter_of(parent)
-    _require_known(exporter, config.precision, parent)
+    exporter = exporter_of(parent.architecture)
+    require_known(config, parent.architecture)
 
     metrics: dict[str, Any] = {"kind": "dense" if parent.stage == "finetune" else "pruned"}
     model, tokenizer = _loaded(source, parent, config, metrics)
@@ -108,17 +108,21 @@ def resolve(config: ExportConfig) -> tuple[ExportConfig, Target]:
     return ExportConfig.parse(config.model_dump() | whole), target
 
 
-def exporter_of(manifest: Manifest) -> Exporter:
-    """How a folder's model becomes ONNX."""
-    return decoder if architectures.get(manifest.architecture).decoder else encoder
+def exporter_of(architecture: str) -> Exporter:
+    """How a model of this family becomes ONNX."""
+    return decoder if architectures.get(architecture).decoder else encoder
 
 
-def _require_known(exporter: Exporter, names: list[Precision], manifest: Manifest) -> None:
-    """UserError if a precision is not of the model's kind."""
-    for name in names:
-        if name not in ("fp32", *exporter.LOWER):
-            there = ", ".join(["fp32", *exporter.LOWER])
-            raise UserError(f"precision {name} is not there for {manifest.architecture}, only {there}; choose of those")
+def require_known(config: ExportConfig, architecture: str) -> None:
+    """UserError if the resolved `config` asks for what models of this family are not exported in."""
+    known = ["fp32", *exporter_of(architecture).LOWER]
+    for name in config.precision or []:
+        if name not in known:
+            raise UserError(
+                f"precision {name} is not there for {architecture}, only {', '.join(known)}; choose of those"
+            )
+    if config.trim_vocabulary is not None and architectures.get(architecture).decoder:
+        raise UserError("trim_vocabulary is about encoders: what a decoder may write is not in its training data alone")
 
 
 def _loaded(

@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..evaluation import flops, parity, shares
 from ..progress import step
 from ..reporting import devices, figures, render
-from . import benchmark, validate, vocabulary
+from . import benchmark, validate, vocabulary, writing
 
 SCHEMA = 1
 DEVICES = "devices.json"
@@ -60,7 +60,8 @@ def compose(
     # Without an fp32 artifact there is only the comparison that the export made before it was removed.
     export_proofs = [exported.metrics, *([validation["parity"]] if validation["parity"] else [])]
     dense_parameters = tuned.metrics["base_parameters"] + tuned.metrics["task_head_parameters"]
-    return {
+    narrowed = exported.metrics.get("narrowed", {"nodes": 0, "attention": 0})
+    content = {
         "schema": SCHEMA,
         "task": {
             "name": Path(tuned.task.data).name,
@@ -100,8 +101,8 @@ def compose(
                 tuned.structure,
                 pruned.structure,
                 length,
-                first_token=exported.metrics["narrowed"]["nodes"] > 0,
-                one_query=exported.metrics["narrowed"]["attention"] > 0,
+                first_token=narrowed["nodes"] > 0,
+                one_query=narrowed["attention"] > 0,
             ),
         },
         "parity": {
@@ -130,6 +131,9 @@ def compose(
             for name, (_, described) in chain.items()
         ],
     }
+    if architectures.get(tuned.architecture).decoder:
+        content["writing"] = writing.describe(tuned, pruned, exported, validation)
+    return content
 
 
 def _sizes(folder: Path, exported: Manifest, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

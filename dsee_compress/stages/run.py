@@ -105,16 +105,16 @@ def plan(config: RunConfig, run: Path, overwrite: bool = False) -> list[PlannedS
 
 
 def check(config: RunConfig) -> None:
-    """Raise UserError for what would stop a run only after hours: the model, every split, devices, lengths."""
+    """Raise UserError for what would stop a run only after hours: the model, splits, devices, lengths, precisions."""
     from .. import architectures, tasks
     from ..adapters import model as adapters
     from ..evaluation import session
     from ..pruning import selection
     from ..tasks import data, pretrained
     from ..training import trainer
-    from . import export
+    from . import benchmark, export
 
-    export.resolve(config.export)
+    exported, _ = export.resolve(config.export)
     if config.benchmark.provider is not None:
         session.require_provider(config.benchmark.provider)
     if config.benchmark.baseline is not None:
@@ -122,18 +122,20 @@ def check(config: RunConfig) -> None:
     location = pretrained.locate(config.finetune.model)
     pretrained.fingerprint(location, config.finetune.model_sha256)
     model = pretrained.load_config(location, config.finetune.task)
+    tokenizer = pretrained.load_tokenizer(location)
+    export.require_known(exported, model.model_type)
     architectures.require_length(model, "finetune.max_length", config.finetune.max_length)
     architectures.require_length(model, "prune.sequence_length", config.prune.sequence_length)
-    for length in config.benchmark.sequence_length:
-        architectures.require_length(model, "benchmark.sequence_length", length)
+    benchmark.require_lengths(model, config.benchmark, "benchmark.")
     adapters.shapes(config.finetune, model.num_hidden_layers)
     selection.require_reachable(architectures.blank(model), config.prune)
     trained_on = data.locate(config.finetune.data)
-    tasks.describe(trained_on, config.finetune)
-    data.read_split(trained_on, "validation")
+    task = tasks.describe(trained_on, config.finetune)
+    measured_on = data.locate(config.validation.data or trained_on)
+    for where, split in ((trained_on, "validation"), (measured_on, config.validation.split)):
+        tasks.encode(task.model_copy(update={"data": where}), split, tokenizer)
     if config.export.trim_vocabulary is not None:
         tasks.describe(data.locate(config.export.trim_vocabulary), config.finetune)
-    data.read_split(data.locate(config.validation.data or trained_on), config.validation.split)
     for stage in (config.finetune, config.prune):
         trainer.resolve_precision(stage.precision, trainer.resolve_device(stage.device))
 

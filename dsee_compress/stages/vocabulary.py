@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import architectures, checkpoint, tasks
+from .. import checkpoint, tasks
 from ..checkpoint import Manifest, Task
 from ..configs import ExportConfig
 from ..errors import GateError, UserError
@@ -50,8 +50,6 @@ def trim(
     Returns its tokenizer, and the number of tokens before and after, and of the parameters that went. GateError unless
     the data is read as before and the logits on it are the same to the bit.
     """
-    if architectures.of(model).decoder:
-        raise UserError("trim_vocabulary is about encoders: what a decoder may write is not in its training data alone")
     task = task.model_copy(update={"data": config.trim_vocabulary})
     rows = tasks.encode(task, "train", tokenizer)
     wanted = {index for ids in rows["input_ids"] for index in ids} | _tokens_of(config.keep_texts, tokenizer)

@@ -81,13 +81,24 @@ def load_config(location: str, task: TaskName) -> "PretrainedConfig":
     return config
 
 
+def load_tokenizer(location: str) -> "PreTrainedTokenizerBase":
+    """The model's tokenizer; UserError if it cannot be had."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location)
+    except Exception as error:  # tokenizers raises Exception itself
+        raise UserError(f"model {location!r} cannot be loaded: {first_line(error)}") from error
+    return tokenizer
+
+
 def load(location: str, task: Task, seed: int) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """The model with a head for `task`, initialised from `seed`, in eval mode and fp32.
 
     UserError for an architecture that is not known, damaged weights, or a model that cannot be had.
     """
     import torch
-    from transformers import AutoTokenizer, set_seed
+    from transformers import set_seed
 
     config = load_config(location, task.name)
     config.update(of(task).head(task))
@@ -103,9 +114,9 @@ def load(location: str, task: Task, seed: int) -> tuple["PreTrainedModel", "PreT
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(location)
-    except Exception as error:  # tokenizers raises Exception itself
+    except Exception as error:  # safetensors raises Exception itself
         raise UserError(f"model {location!r} cannot be loaded: {first_line(error)}") from error
+    tokenizer = load_tokenizer(location)
     head = tuple(f"{path}." for path in architectures.of(model).task_head)
     mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in loading["mismatched_keys"]]
     strange = [name for name in (*loading["missing_keys"], *mismatched) if not name.startswith(head)]
