@@ -81,7 +81,7 @@ def count(
 
     heads, neurons: how many of them each layer of the config's model keeps. first_token: as exported, with the last
     layer computed for the token alone that the head reads. one_query: whether its attention then has one query, too;
-    not where it is exported as several nodes.
+    not where it is exported as several nodes, as a family's is that has no fusion.
     """
     decoder = architectures.get(config.model_type).decoder
     # Rotary positions ask for autocast, which knows no meta device; DeBERTa's scripted functions know no fake tensors.
@@ -95,7 +95,9 @@ def count(
         with FlopCounterMode(display=False) as counter, _Yes():
             counted = model.base_model if decoder else model
             counted(input_ids=ids, attention_mask=torch.ones_like(ids))
-    by_token = _by_token(architectures.of(model), len(heads) - 1, counter, one_query) if first_token else 0
+    table = architectures.of(model)
+    one_query = one_query and table.fuses_attention
+    by_token = _by_token(table, len(heads) - 1, counter, one_query) if first_token else 0
     return int(counter.get_total_flops()) - by_token * (length - 1) // length
 
 
