@@ -224,9 +224,9 @@ def test_text_longer_than_the_model_reads(shell, small):
         ("--rank-pattern", "kwery=3", "rank_pattern: 'kwery' matches no target; they are called 0.query"),
         ("--rank-pattern", "query=33", "rank 33 is more than a 32 by 32 matrix has"),
         ("--max-length", 2, "max_length 2 leaves no room beside the 2 special tokens of a row"),
-        ("--task", "ranking", "task: input should be 'classification' or 'regression', got 'ranking'"),
+        ("--task", "ranking", "task: input should be 'classification', 'regression' or 'generation', got 'ranking'"),
         ("--task", "regression", "has 'bad' in 'label', row 0; regression needs numbers"),
-        ("--metric", "recall", "metric: input should be 'accuracy', 'f1', 'matthews', 'pearson' or 'spearman'"),
+        ("--metric", "recall", "'bleu', 'chrf', 'ter', 'rouge_l', 'nist' or 'perplexity', got 'recall'"),
         ("--metric", "pearson", "metric pearson is not of classification, which has accuracy, f1, matthews"),
         ("--positive", "goodd", "has no label 'goodd'; did you mean 'good'?"),
     ],
@@ -282,7 +282,7 @@ def test_an_activation_that_is_not_fused(shell, small, copy, pretrained_folders,
     folder = copy(pretrained_folders[family])
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {name: "relu"}))
-    refused(shell(*changed(small, "--model", folder)), "has 'relu' in its FFN; gelu alone is exported fused")
+    refused(shell(*changed(small, "--model", folder)), "has 'relu' in its FFN; gelu alone is exported as it should be")
 
 
 def test_labels_that_are_lists(shell, small, copy, data):
