@@ -23,7 +23,7 @@ from ..fixtures import decoders
 from ..fixtures.decoder_stages import pruned, unequal, write_prune
 
 OPSETS = {"fused": 18, "portable": 23}
-RULES = Rules(reduce_range=False, signed_activations=False, block_size=16)
+RULES = Rules(reduce_range=True, signed_activations=False, block_size=16)
 
 
 @pytest.fixture(scope="module", params=decoders.FAMILIES)
