@@ -99,8 +99,10 @@ def _in_parts(source: Path, target: Path, rules: Rules) -> Iterator[Path]:
         files.remove(parts)
 
 
-def dynamic_int8(source: Path, target: Path, *, reduce_range: bool, operators: Sequence[str] = _INT8) -> None:
-    """Write `source` with the weights of `operators` in int8 to `target`."""
+def dynamic_int8(
+    source: Path, target: Path, *, reduce_range: bool, operators: Sequence[str] = _INT8, kept: Sequence[str] = ()
+) -> None:
+    """Write `source` with the weights of `operators` in int8 to `target`, but those of the nodes that are `kept`."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -117,7 +119,7 @@ def dynamic_int8(source: Path, target: Path, *, reduce_range: bool, operators: S
             lower,
             use_external_data_format=files.is_large(source),
             op_types_to_quantize=list(operators),
-            nodes_to_exclude=standard,
+            nodes_to_exclude=[*standard, *kept],
             per_channel=True,
             reduce_range=reduce_range,
             weight_type=QuantType.QInt8,
