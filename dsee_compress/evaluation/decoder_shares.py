@@ -3,7 +3,7 @@
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..architectures.structure import Architecture
@@ -12,6 +12,8 @@ _WRAPPER = "_model."
 """What the exporter puts before every path of the model."""
 _CARRIES_WEIGHTS_ON = {"Cast", "DequantizeLinear", "Reshape", "Transpose"}
 _LOOKS_UP = {"Gather", "GatherBlockQuantized"}
+_FORGOTTEN = 5
+"""Nodes at most that a quantised product is made of, one after the other."""
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
@@ -37,11 +39,13 @@ class Parts:
         readers = list(self._read_by(tensor))
         if any(node.op_type in _LOOKS_UP and name != node.input[1] for name, node in readers):
             return "embeddings"
-        if any("logits" in node.output for _, node in readers):
-            return "task_head"
         if self._layer(tensor) is not None:
             return self._inside(tensor)
-        found = (self._inside(path) for _, node in readers for path in self._around(node))
+        found = (
+            part
+            for _, node in readers
+            for part in (self._nearest(node, self._after), self._nearest(node, self._before))
+        )
         return next(filter(None, found), None)
 
     def _read_by(self, tensor: str) -> Iterator[tuple[str, Any]]:
@@ -53,14 +57,24 @@ class Parts:
             else:
                 yield tensor, node
 
-    def _around(self, node: Any) -> Iterator[str]:
-        """Paths of the modules of a node, and of its neighbours: quantised products forget their own."""
-        makers = (self._makers[name] for name in node.input if name in self._makers)
-        readers = (reader for name in node.output for reader in self._readers[name])
-        for near in (node, *readers, *makers):
-            scopes = next((entry.value for entry in near.metadata_props if entry.key == _SCOPES), None)
-            if scopes:
-                yield ast.literal_eval(scopes)[-2]
+    def _nearest(self, node: Any, neighbours: Callable[[Any], list[Any]]) -> str | None:
+        """The part of the nearest node in one direction that says its module: quantised products forget their own."""
+        near = [node]
+        for _ in range(_FORGOTTEN):
+            for one in near:
+                if "logits" in one.output:
+                    return "task_head"
+                scopes = next((entry.value for entry in one.metadata_props if entry.key == _SCOPES), None)
+                if scopes:
+                    return self._inside(ast.literal_eval(scopes)[-2])
+            near = [other for one in near for other in neighbours(one)]
+        return None
+
+    def _after(self, node: Any) -> list[Any]:
+        return [reader for name in node.output for reader in self._readers[name]]
+
+    def _before(self, node: Any) -> list[Any]:
+        return [self._makers[name] for name in node.input if name in self._makers]
 
     def _layer(self, path: str) -> re.Match[str] | None:
         return re.match(rf"{_WRAPPER}{re.escape(self._family.layers)}\.\d+\.", path)
