@@ -46,7 +46,9 @@ def distillation(teacher: PreTrainedModel, temperature: float = 2.0) -> ExtraLos
             functional.mse_loss(ours[real], theirs[real]) / theirs[real].square().mean()
             for ours, theirs in zip(outputs.hidden_states[1:], wanted.hidden_states[1:], strict=True)
         ]
-        return _answers(outputs.logits, wanted.logits, temperature) + torch.stack(hidden).mean()
+        # A decoder answers at every token.
+        ours, theirs = (logits[real] if logits.dim() == 3 else logits for logits in (outputs.logits, wanted.logits))
+        return _answers(ours, theirs, temperature) + torch.stack(hidden).mean()
 
     return ExtraLoss(term, {"output_hidden_states": True})
 

@@ -7,6 +7,7 @@ from dsee_compress.adapters import model as adapters
 from dsee_compress.training import losses, trainer
 
 from ..adapters.test_model import randomised
+from ..fixtures import decoders
 from .test_trainer import prepare
 
 
@@ -90,3 +91,24 @@ def test_a_student_follows_its_teacher_where_labels_are_noise(bert, data, tmp_pa
             same = student(**held).logits.argmax(-1) == teacher(**held).logits.argmax(-1)
         agreement[name] = float(same.float().mean())
     assert agreement["taught"] > agreement["alone"] + 0.2
+
+
+@pytest.mark.parametrize("family", decoders.FAMILIES)
+def test_a_decoder_is_drawn_to_its_teacher_at_every_token_but_padding(family):
+    student, teacher = decoders.build(family, seed=0), decoders.build(family, seed=5)
+    given = batch() | {"input_ids": torch.randint(1, decoders.VOCABULARY, (3, 9))}
+    inputs = {name: tensor for name, tensor in given.items() if name != "labels"}
+    outputs, wanted = (model(**inputs, output_hidden_states=True) for model in (student, teacher))
+    divergences = [
+        float((p * (p.log() - q.log())).sum() * 4)
+        for row, length in enumerate((9, 4, 1))
+        for token in range(length)
+        for p, q in [[torch.softmax(each.logits[row, token].detach().double() / 2, -1) for each in (wanted, outputs)]]
+    ]
+    real = given["attention_mask"].bool()
+    hidden = [
+        float((ours[real] - theirs[real]).square().mean() / theirs[real].square().mean())
+        for ours, theirs in zip(outputs.hidden_states[1:], wanted.hidden_states[1:], strict=True)
+    ]
+    expected = sum(divergences) / len(divergences) + sum(hidden) / len(hidden)
+    assert float(losses.distillation(teacher).of(given, outputs)) == pytest.approx(expected, rel=1e-4)
