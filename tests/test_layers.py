@@ -10,7 +10,7 @@ FLOOR = {
     **dict.fromkeys(
         ("adapters", "bundling", "pruning", "exporting", "evaluation", "tasks", "training", "reporting"), 2
     ),
-    **dict.fromkeys(("architectures", "checkpoint", "configs", "distributed", "errors", "progress"), 1),
+    **dict.fromkeys(("architectures", "checkpoint", "configs", "distributed", "errors", "option_types", "progress"), 1),
 }
 
 
