@@ -243,7 +243,9 @@ def test_rows_that_are_no_source_with_its_targets_are_refused(tmp_path, rows, gi
 
 def test_a_prompt_that_leaves_no_room_is_refused(tmp_path, tokenizer):
     task = described(written(tmp_path, ROWS), max_length=8)
-    with pytest.raises(UserError, match=r"the prompt 'name : Aromi .*' of \d+ tokens, which leaves no room .* 8"):
+    with pytest.raises(
+        UserError, match=r"the source 'name : Aromi .*', a prompt of \d+ tokens, which leaves no room .* 8"
+    ):
         tasks.encode(task, "train", tokenizer)
 
 
