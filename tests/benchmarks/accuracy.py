@@ -27,7 +27,7 @@ from dsee_compress.evaluation.bootstrap import bootstrap
 from dsee_compress.tasks import data, pretrained
 from dsee_compress.training import trainer
 
-from . import peers
+from . import peers, results
 
 matplotlib.use("svg")
 from matplotlib import pyplot as plt
@@ -221,7 +221,7 @@ def main() -> None:
 
 
 def measured_rows() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    return results.read(RESULTS)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from dsee_compress.evaluation import latency as timing
 from dsee_compress.evaluation.generator import OnnxGenerator
 from dsee_compress.stages.export import artifacts
 
+from . import results
 from .contestants import CUTS, optimum
 
 RESULTS = Path(__file__).with_name("decoding.jsonl")
@@ -198,7 +199,7 @@ def main() -> None:
     if given.command == "measure":
         model = str(given.model.resolve())
         measure(model, given.prompts, given.batches, given.threads, given.rounds, given.calls, given.work)
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    rows = results.read(RESULTS)
     for name in dict.fromkeys(row["model"] for row in rows):
         print(table([row for row in rows if row["model"] == name]), end="\n\n")
 

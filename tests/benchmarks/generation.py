@@ -26,7 +26,7 @@ from dsee_compress.stages import common, examination
 from dsee_compress.tasks import pretrained
 from dsee_compress.training import trainer
 
-from . import peers
+from . import peers, results
 
 RESULTS = Path(__file__).with_name("generation.jsonl")
 TRAINING: dict[str, Any] = {"task": "generation", "epochs": 2, "batch_size": 16, "label_smoothing": 0.1}
@@ -149,7 +149,7 @@ def main() -> None:
 
 def measured_rows() -> list[dict[str, Any]]:
     """The rows of the results so far."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    return results.read(RESULTS)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from dsee_compress.evaluation import environment, flops
 from dsee_compress.evaluation import latency as timing
 from dsee_compress.evaluation.bootstrap import Interval
 
-from . import contestants, finetune
+from . import contestants, finetune, results
 from .contestants import OPTIMIZED, PLAIN, Contestant
 
 RESULTS = Path(__file__).with_name("latency.jsonl")
@@ -208,7 +208,7 @@ def block_of(row: Row) -> Block:
 
 
 def measured_rows() -> list[Row]:
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    return results.read(RESULTS)
 
 
 def main(arguments: list[str] | None = None) -> None:
