@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArgu
 from .. import checkpoint, distributed
 from ..configs import FinetuneConfig, PruneConfig
 from ..errors import UserError
+from ..tasks.text import IGNORED
 from .callbacks import CheckpointMarker, RichProgress, last_whole_checkpoint
 from .losses import ExtraLoss
 
@@ -40,7 +41,7 @@ class DseeTrainer(Trainer):
     ) -> Any:
         """The task's loss, and the extra one if there is one."""
         if self.extra is None:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            return super().compute_loss(model, of_targets_alone(inputs), return_outputs, num_items_in_batch)
         batch = inputs | self.extra.options
         loss, outputs = super().compute_loss(model, batch, return_outputs=True, num_items_in_batch=num_items_in_batch)
         loss = loss + self.extra.of(inputs, outputs)
@@ -138,6 +139,20 @@ def train(
         "processes": distributed.processes(),
         "loss": next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry),
     }
+
+
+def of_targets_alone(batch: dict[str, Any]) -> dict[str, Any]:
+    """The same batch where labels are of examples; where they are of tokens, without the logits before the targets.
+
+    What a decoder says after a prompt's tokens, but for the last, is compared with nothing, and scoring the vocabulary
+    there is a good part of a step. Labels (batch, tokens) are cut to the tokens that keep their logits.
+    """
+    labels = batch["labels"]
+    if labels.dim() < 2:
+        return batch
+    first_target = int((labels != IGNORED).any(dim=0).nonzero()[0])
+    kept = labels.shape[1] - max(first_target - 1, 0)
+    return batch | {"labels": labels[:, -kept:], "logits_to_keep": kept}
 
 
 def resolve_device(asked: str) -> str:

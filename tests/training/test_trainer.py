@@ -1,12 +1,16 @@
 import pytest
 import torch
+from transformers import Trainer, TrainingArguments
 
 from dsee_compress import tasks
 from dsee_compress.adapters import model as adapters
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.errors import UserError
 from dsee_compress.tasks import pretrained
+from dsee_compress.tasks.text import IGNORED
 from dsee_compress.training import callbacks, trainer
+
+from ..fixtures import decoders
 
 
 class Killed(BaseException):
@@ -44,6 +48,32 @@ def test_resumed_training_is_bit_equal_to_undisturbed_training(bert, data, tmp_p
     resumed = weights(model)
     assert result["steps"] == 32
     assert all(torch.equal(tensor, undisturbed[name]) for name, tensor in resumed.items())
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("family", decoders.FAMILIES)
+def test_the_loss_of_targets_is_that_of_all_logits_and_scores_fewer(family, smoothing, tmp_path):
+    """Against transformers' own Trainer on the whole batch, gradients too; its smoothing sums in fp32."""
+    torch.manual_seed(0)
+    tokens = torch.randint(1, decoders.VOCABULARY, (3, 14))
+    labels = tokens.clone()
+    for row, prompt in enumerate((6, 9, 7)):
+        labels[row, :prompt] = IGNORED
+    labels[1, 12:] = IGNORED
+    batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": labels}
+    losses, gradients, scored = [], [], []
+    for kind in (Trainer, trainer.DseeTrainer):
+        model = decoders.whole(family).double()
+        arguments = TrainingArguments(str(tmp_path), label_smoothing_factor=smoothing, report_to="none", use_cpu=True)
+        loss, outputs = kind(model, arguments).compute_loss(model, dict(batch), return_outputs=True)
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+        scored.append(outputs["logits"].shape[1])
+    assert scored == [14, 9]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-8)
 
 
 def _killer(calls: int):
