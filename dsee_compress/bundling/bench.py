@@ -123,6 +123,7 @@ class Writing:
             "input_ids": tokens,
             "attention_mask": np.ones((rows, past + count), np.int64),
             "position_ids": np.repeat(positions[None], rows, axis=0),
+            "logits_to_keep": np.array([1], np.int64),
         }
         _, *present = self._session.run(None, given | memory)
         return dict(zip(memory, present))

@@ -145,7 +145,7 @@ class Writer(Model):
             going &= lengths + step < self.bundle["longest_input"]
             if not going.any():
                 break
-            logits, *present = self._session.run(None, {**inputs, **memory})
+            logits, *present = self._session.run(None, {**inputs, **memory, "logits_to_keep": np.array([1], np.int64)})
             best = logits[:, -1].argmax(-1)
             going &= best != end
             for row in np.flatnonzero(going):

@@ -71,7 +71,9 @@ def _prompts(path: Path, setting: Setting) -> Iterator[Forward]:
     with OnnxGenerator(path, setting.provider, setting.threads) as live:
 
         def forward(batch: Batch) -> Logits:
-            logits: Logits = live.forward(torch.as_tensor(batch["input_ids"])).logits.numpy(force=True)
+            logits: Logits = live.forward(torch.as_tensor(batch["input_ids"]), logits_to_keep=1).logits.numpy(
+                force=True
+            )
             return logits
 
         yield forward

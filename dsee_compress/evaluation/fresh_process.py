@@ -29,7 +29,7 @@ if __name__ == "__main__":
     with Session(Path(path), provider, int(threads)) as session:
         names = [name for name in session.inputs if name in INPUTS]
         for inputs in random_batches([(int(batch), int(length))], int(vocabulary), names):
-            whole = inputs | session.nothing_past(int(batch))
+            whole = inputs | session.of_a_prompt(int(batch))
             session.forward(whole)
             print("answered", flush=True)
             for _ in range(2):

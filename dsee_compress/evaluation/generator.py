@@ -12,6 +12,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from .. import architectures, checkpoint
 from ..errors import UserError
 from . import session
+from .inputs import LOGITS_TO_KEEP
 
 _TYPES = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16}
 _NUMPY_TYPES = {torch.float32: np.float32, torch.float16: np.float16, torch.int64: np.int64}
@@ -55,7 +56,8 @@ class OnnxGenerator(GenerationMixin):
         self._past = {entry.name: entry for entry in self._session.get_inputs() if entry.name.startswith("past_")}
         if not self._past:
             raise UserError(f"{path} takes no keys and values of earlier tokens; export it again")
-        self._inputs = [entry.name for entry in self._session.get_inputs()]
+        optional = self._session.get_overridable_initializers()
+        self._inputs = [entry.name for entry in (*self._session.get_inputs(), *optional)]
         self._longest = architectures.longest_input(self.config)
 
     @property
@@ -86,9 +88,12 @@ class OnnxGenerator(GenerationMixin):
         position_ids: Tensor | None = None,
         past_key_values: Memory | None = None,
         use_cache: bool | None = None,
+        logits_to_keep: int = 0,
         **_: Any,
     ) -> CausalLMOutputWithPast:
         """Logits (batch, tokens, vocabulary) of `input_ids` (batch, tokens), and what is remembered after them.
+
+        logits_to_keep: of so many of the last tokens alone; 0 of all.
 
         past_key_values: what is remembered of earlier tokens. use_cache: False to remember nothing.
         attention_mask: (batch, past + tokens), 0 for padding; none if not given. position_ids: (batch, tokens);
@@ -103,8 +108,12 @@ class OnnxGenerator(GenerationMixin):
             position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, -tokens:]
         self._require_readable(tokens, total, position_ids)
         given = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
-        logits, present = self._run(given | dict(zip(self._past, past, strict=True)), batch, tokens, total)
-        return CausalLMOutputWithPast(logits=logits, past_key_values=None if use_cache is False else Memory(present))
+        kept = min(logits_to_keep, tokens) or tokens
+        scored = kept if LOGITS_TO_KEEP in self._inputs else tokens
+        given |= {LOGITS_TO_KEEP: torch.tensor([scored]), **dict(zip(self._past, past, strict=True))}
+        logits, present = self._run(given, batch, scored, total)
+        memory = None if use_cache is False else Memory(present)
+        return CausalLMOutputWithPast(logits=logits[:, -kept:], past_key_values=memory)
 
     __call__ = forward
 
@@ -128,9 +137,9 @@ class OnnxGenerator(GenerationMixin):
                     "reads; give a shorter prompt or ask for fewer new tokens"
                 )
 
-    def _run(self, given: dict[str, Tensor], batch: int, tokens: int, total: int) -> tuple[Tensor, list[Tensor]]:
+    def _run(self, given: dict[str, Tensor], batch: int, scored: int, total: int) -> tuple[Tensor, list[Tensor]]:
         """One call of the session, which reads and writes tensors where they lie."""
-        logits = torch.empty((batch, tokens, self.config.vocab_size), device=self.device)
+        logits = torch.empty((batch, scored, self.config.vocab_size), device=self.device)
         present = [self._empty(entry, batch, total) for entry in self._past.values()]
         names = [name.replace("past_key_values", "present") for name in self._past]
         binding = self._session.io_binding()

@@ -12,6 +12,8 @@ Forward = Callable[[Batch], Logits]
 """From a padded batch of integer arrays (batch, sequence) to logits (batch, labels)."""
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 """What a model may ask for."""
+LOGITS_TO_KEEP = "logits_to_keep"
+"""What a decoder may be told, too: of how many of the last tokens the logits are wanted; 0 of all."""
 
 
 def padded_batches(

@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..errors import UserError, first_line
-from .inputs import Batch, Logits
+from .inputs import LOGITS_TO_KEEP, Batch, Logits
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -68,19 +68,24 @@ class Session:
         self._session = load(path, provider, threads)
         self._provider = provider
         self.inputs: list[str] = [entry.name for entry in self._session.get_inputs()]
+        self._optional = {entry.name for entry in self._session.get_overridable_initializers()}
 
     def forward(self, batch: Batch) -> Logits:
         """Logits (batch, labels) of a padded batch of int64 arrays (batch, sequence)."""
-        given = {name: batch[name] for name in self.inputs}
+        given = {name: batch[name] for name in (*self.inputs, *self._optional.intersection(batch))}
         if self._provider != "cpu":
             return run_bound(self._session, given, self._provider)
         logits: Logits = self._session.run(["logits"], given)[0]
         return logits
 
-    def nothing_past(self, batch: int) -> Batch:
-        """What a decoder takes for the keys and values of no earlier tokens; nothing for an encoder."""
+    def of_a_prompt(self, batch: int) -> Batch:
+        """What a decoder takes beside a prompt's tokens; nothing for an encoder.
+
+        Keys and values of no earlier tokens, and the number of tokens whose logits are asked for: the last alone.
+        """
         shapes = {entry.name: entry.shape for entry in self._session.get_inputs() if entry.name.startswith("past_")}
-        return {name: np.zeros((batch, heads, 0, size), np.float32) for name, (_, heads, _, size) in shapes.items()}
+        past = {name: np.zeros((batch, heads, 0, size), np.float32) for name, (_, heads, _, size) in shapes.items()}
+        return past | dict.fromkeys(self._optional & {LOGITS_TO_KEEP}, np.array([1]))
 
     def __enter__(self) -> Self:
         return self

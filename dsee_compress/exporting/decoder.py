@@ -52,7 +52,7 @@ def require_fused(model: PreTrainedModel, graph: Graph, path: Path) -> NodeCount
 def prove(model: PreTrainedModel, path: Path) -> Parity:
     """As `Exporter.prove`: logits of every token of left-padded prompts, read at once and with STEPS one at a time.
 
-    The tokens with the largest logits are the same, so that greedy text is.
+    So are the logits of the last token alone. The tokens with the largest logits are the same, so that greedy text is.
     """
     longest = architectures.longest_input(model.config)
     shapes = [(batch, min(length + STEPS, longest)) for batch, length in UNSEEN_SHAPES]
@@ -65,6 +65,9 @@ def prove(model: PreTrainedModel, path: Path) -> Parity:
             for steps in (0, STEPS):
                 wanted.append(logits[real])
                 found.append(_read(live, batch, steps)[real])
+            tokens, mask = (torch.as_tensor(batch[name]) for name in ("input_ids", "attention_mask"))
+            wanted.append(logits[:, -1])
+            found.append(live.forward(tokens, mask, logits_to_keep=1).logits[:, 0].numpy())
     return parity.passed(parity.EXPORT, wanted, found)
 
 

@@ -18,6 +18,7 @@ from ..architectures import Layer
 from ..configs import Graph
 from ..errors import UserError
 from ..progress import quiet
+from . import last_tokens
 from .operators import STYLES, Heads, Operators, Rotation, Step
 
 INPUTS = ("input_ids", "attention_mask", "position_ids")
@@ -29,7 +30,8 @@ def to_onnx(model: PreTrainedModel, path: Path, graph: Graph, opset: int) -> Non
     """Write `model`, taken apart as it is loaded, to `path`.
 
     Inputs, named as Optimum names them: input_ids and position_ids (batch, tokens), attention_mask (batch, past +
-    tokens), and of every layer `past_key_values.N.key` and `.value` (batch, heads, past, head size), empty at first.
+    tokens), and of every layer `past_key_values.N.key` and `.value` (batch, heads, past, head size), empty at first;
+    `logits_to_keep` (1,) may be left out (see `last_tokens`).
     Outputs: `logits` (batch, tokens, vocabulary), and `present.N.key` and `.value` of past and new tokens.
     Raises UserError if the export libraries are missing or too old.
     """
@@ -64,6 +66,7 @@ def to_onnx(model: PreTrainedModel, path: Path, graph: Graph, opset: int) -> Non
         )
         assert program is not None
         program.save(str(path))
+        last_tokens.let_choose(path)
 
 
 def _require_exporter() -> None:

@@ -64,6 +64,24 @@ def test_logits_are_pytorchs_at_every_step(model, generator):
         assert difference < 1e-4
 
 
+@pytest.mark.parametrize("kept, found", [(1, 1), (3, 3), (12, 12), (20, 12), (0, 12)])
+def test_logits_of_the_last_tokens_alone(generator, kept, found):
+    batch = prompts(3, 12)
+    whole, some = generator(**batch), generator(**batch, logits_to_keep=kept)
+    assert some.logits.shape == (3, found, decoders.VOCABULARY)
+    torch.testing.assert_close(some.logits, whole.logits[:, -found:], atol=1e-5, rtol=0)
+    for left, right in zip(some.past_key_values.tensors, whole.past_key_values.tensors, strict=True):
+        assert torch.equal(left, right)
+
+
+def test_generation_scores_the_last_token_of_a_prompt_alone(generator, monkeypatch):
+    scored = []
+    run = generator._run
+    monkeypatch.setattr(generator, "_run", lambda *given: scored.append(given[2]) or run(*given))
+    generator.generate(**prompts(2, 9), **GREEDY | {"eos_token_id": None})
+    assert scored == [1] * GREEDY["max_new_tokens"]
+
+
 @pytest.mark.parametrize("batches, search", [(25, {}), (13, {"num_beams": 5, "length_penalty": 0.9})])
 def test_texts_of_many_prompts_are_pytorchs(model, generator, batches, search):
     """A hundred prompts greedily, fifty in beams, padded on the left in batches."""

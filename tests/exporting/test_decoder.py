@@ -62,7 +62,9 @@ def test_inputs_and_outputs_are_optimums_with_each_layers_own_heads(written, fam
             past = inputs[f"past_key_values.{layer}.{part}"]
             assert past == ["batch_size", heads, "past_sequence_length", decoders.HEAD_SIZE]
             assert outputs[f"present.{layer}.{part}"][1] == heads
-    assert len(inputs) == 3 + 2 * decoders.LAYERS and len(outputs) == 1 + 2 * decoders.LAYERS
+    optional = inputs.keys() & {entry.name for entry in graph.initializer}
+    assert optional == {"logits_to_keep"} and inputs["logits_to_keep"] == [1]
+    assert len(inputs) == 3 + 2 * decoders.LAYERS + 1 and len(outputs) == 1 + 2 * decoders.LAYERS
 
 
 def test_each_layer_is_one_attention_node_and_the_mask_a_few(written, style):
@@ -131,6 +133,9 @@ def test_lower_precisions_stay_near_with_a_past_too(written, style, name, least,
         for steps in (0, 5):
             wanted, found = decoder._read(full, batch, steps)[real], decoder._read(small, batch, steps)[real]
             assert static.decibels(wanted, found) > least
+        tokens, mask = (torch.as_tensor(batch[key]) for key in ("input_ids", "attention_mask"))
+        wanted, found = (model.forward(tokens, mask, logits_to_keep=2).logits.numpy() for model in (full, small))
+        assert found.shape == (4, 2, decoders.VOCABULARY) and static.decibels(wanted, found) > least
 
 
 @pytest.mark.parametrize("name", ["int8", "int4"])
@@ -188,6 +193,8 @@ def test_a_decoder_for_a_phone_has_its_ort_files(family, tmp_path):
     for name in ("model.ort", "model_int8.ort"):
         with Session(folder / name) as live:
             assert "past_key_values.2.value" in live.inputs
+            batch = random_prompts([(2, 9)], decoders.VOCABULARY)[0] | live.of_a_prompt(2)
+            assert live.forward(batch).shape == (2, 1, decoders.VOCABULARY)
 
 
 @pytest.mark.parametrize("family", decoders.FAMILIES)
