@@ -285,7 +285,7 @@ class ExportConfig(StrictConfig):
     trim_vocabulary: str | None = Field(
         None,
         description="Keep only the tokens of this data's train split, and the pieces that spell all other words; a "
-        "folder or a hub id, as for finetune.",
+        "folder or a hub id, as for finetune. A decoder then writes in these alone.",
     )
     keep_texts: str | None = Field(
         None, description="A text file: the tokens of its lines stay in the vocabulary, too."

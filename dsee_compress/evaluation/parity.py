@@ -24,6 +24,8 @@ MERGE = Gate("merge", "adapter model and merged model", 1e-4)
 REMOVAL = Gate("removal", "masked model and physically smaller model", 1e-4)
 RELOAD = Gate("reload", "model before saving and after loading", 0.0)
 VOCABULARY = Gate("vocabulary", "model before and after its vocabulary was trimmed", 0.0)
+VOCABULARY_SCORES = Gate("vocabulary", "the kept tokens before and after the vocabulary was trimmed", 1e-4)
+"""Of decoders: their last product is then of another size, and its sums may be rounded otherwise."""
 EXPORT = Gate("export", "PyTorch and ONNX Runtime fp32", 1e-3)
 
 

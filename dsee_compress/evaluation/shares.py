@@ -33,11 +33,18 @@ def megabytes(path: Path, family: Architecture) -> dict[str, float]:
 
 
 def vocabulary_megabytes(path: Path, tokens: int) -> float:
-    """MB (10⁶ bytes) of the weights that have a row for each of so many tokens."""
+    """MB (10⁶ bytes) of the weights that have a row or column for each of so many tokens."""
     import onnx
 
-    tensors = onnx.load(path, load_external_data=False).graph.initializer
-    return sum(_bytes(tensor) for tensor in tensors if len(tensor.dims) == 2 and tensor.dims[0] == tokens) / 1e6
+    graph = onnx.load(path, load_external_data=False).graph
+    in_blocks = {
+        name
+        for node in graph.node
+        if any(attribute.name == "N" and attribute.i == tokens for attribute in node.attribute)
+        for name in node.input
+    }
+    tensors = (entry for entry in graph.initializer if entry.name in in_blocks or len(entry.dims) == 2)
+    return sum(_bytes(entry) for entry in tensors if entry.name in in_blocks or tokens in entry.dims) / 1e6
 
 
 def _by_names(graph: Any, family: Architecture) -> Callable[[str], str | None]:

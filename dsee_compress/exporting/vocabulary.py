@@ -1,5 +1,7 @@
 """Trim a vocabulary: tokenizer and embedding keep the tokens that a task needs, and those that spell every other word.
 
+A decoder's head is cut with them: it scores, and so writes, the kept tokens alone.
+
 A text whose tokens all stay is split as before. Any other text is split into what stays: single characters (or bytes)
 always do. What stays keeps its order, so the id of a token is its place among the kept rows of the embedding.
 """
@@ -31,7 +33,7 @@ class Trimmed:
 def trim(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", wanted: Iterable[int]
 ) -> tuple["PreTrainedTokenizerBase", list[int]]:
-    """Cut the embedding of `model`, in place, to the `wanted` ids and what has to stay with them.
+    """Cut the embedding and a decoder's head, in place, to the `wanted` ids and what has to stay with them.
 
     Returns the tokenizer that belongs to it, and the old id of each kept token by its new id. UserError for a
     tokenizer that cannot be cut.
@@ -219,20 +221,40 @@ def _rebuilt(tokenizer: "PreTrainedTokenizerBase", trimmed: Trimmed) -> "PreTrai
 def _ids_of(model: "PreTrainedModel") -> set[int]:
     """The ids that the model's config names, and those before the padding where positions are counted from it."""
     config = model.config
-    named = {value for name, value in config.to_dict().items() if name.endswith("_token_id") and isinstance(value, int)}
     before_padding = range(config.pad_token_id) if architectures.of(model).reserved_positions else ()
-    return {index for index in (*named, *before_padding) if index < config.vocab_size}
+    return {index for index in (*ids_named(config.to_dict()), *before_padding) if index < config.vocab_size}
+
+
+def ids_named(config: Content) -> set[int]:
+    """The ids that a config names: `…_token_id`, one or several."""
+    values = [value for name, value in config.items() if name.endswith("_token_id") and value is not None]
+    return {index for value in values for index in (value if isinstance(value, list) else [value])}
+
+
+def with_new_ids(config: Content, new_ids: dict[int, int]) -> Content:
+    """A config that names the kept tokens by their new ids."""
+
+    def renumbered(value: Any) -> Any:
+        return [*map(renumbered, value)] if isinstance(value, list) else new_ids.get(value, value)
+
+    return {name: renumbered(value) if name.endswith("_token_id") else value for name, value in config.items()}
 
 
 def _cut_embedding(model: "PreTrainedModel", rows: list[int]) -> None:
-    """Keep these rows of the word embedding, and renumber what the config says of ids."""
+    """Keep these rows of the word embedding and of the head that scores words, and renumber the config's ids."""
     import torch
 
-    embedding, config = model.get_input_embeddings(), model.config
-    embedding.weight = torch.nn.Parameter(embedding.weight.detach()[rows], requires_grad=False)
+    def kept(weight: torch.Tensor) -> torch.nn.Parameter:
+        return torch.nn.Parameter(weight.detach()[rows], requires_grad=False)
+
+    embedding, head, config = model.get_input_embeddings(), model.get_output_embeddings(), model.config
+    if head is not None:
+        tied = head.weight is embedding.weight
+        head.weight, head.out_features = kept(head.weight), len(rows)
+    embedding.weight = head.weight if head is not None and tied else kept(embedding.weight)
     embedding.num_embeddings = config.vocab_size = len(rows)
     new_ids = {old: new for new, old in enumerate(rows)}
     embedding.padding_idx = new_ids.get(embedding.padding_idx)
-    for name, value in config.to_dict().items():
-        if name.endswith("_token_id") and value in new_ids:
-            setattr(config, name, new_ids[value])
+    named = {name: value for name, value in config.to_dict().items() if name.endswith("_token_id")}
+    for name, value in with_new_ids(named, new_ids).items():
+        setattr(config, name, value)

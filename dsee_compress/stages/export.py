@@ -1,7 +1,6 @@
 """adapter or pruned folder → ONNX folder: fused or portable, in the precisions of a target."""
 
 import json
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from .. import architectures, checkpoint, distributed, targets, tasks
 from ..adapters import model as adapters
 from ..checkpoint import Manifest
 from ..configs import OPSETS, ExportConfig, Precision
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..evaluation import inputs, parity, session
 from ..evaluation.inputs import Batch
 from ..exporting import decoder, encoder, files, metadata, ort_format, precision
@@ -29,6 +28,7 @@ ARTIFACTS: dict[Precision, str] = {
     "int4": "model_int4.onnx",
 }
 """File of each precision; Optimum looks for the first by its name."""
+GENERATION_CONFIG = "generation_config.json"
 CALIBRATION_EXAMPLES = 256
 """Training examples that static int8 looks at."""
 
@@ -49,7 +49,7 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
     require_known(config, parent.architecture)
 
     metrics: dict[str, Any] = {"kind": "dense" if parent.stage == "finetune" else "pruned"}
-    model, tokenizer = _loaded(source, parent, config, metrics)
+    model, tokenizer, generation_config = _loaded(source, parent, config, metrics)
     rules = precision.Rules(target.reduce_range, target.signed_activations, config.block_size)
     with checkpoint.writing(output, overwrite) as folder:
         fp32 = folder / ARTIFACTS["fp32"]
@@ -74,7 +74,8 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
         if target.ort_format:
             with step("write .ort"):
                 ort_format.write(folder)
-        _save_generation(model, source, folder)
+        if generation_config:
+            checkpoint.write_json(folder / GENERATION_CONFIG, generation_config)
         common.save_tokenizer(tokenizer, folder)
         manifest = checkpoint.child_of(
             parent,
@@ -121,21 +122,22 @@ def require_known(config: ExportConfig, architecture: str) -> None:
             raise UserError(
                 f"precision {name} is not there for {architecture}, only {', '.join(known)}; choose of those"
             )
-    if config.trim_vocabulary is not None and architectures.get(architecture).decoder:
-        raise UserError("trim_vocabulary is about encoders: what a decoder may write is not in its training data alone")
 
 
 def _loaded(
     source: Path, parent: Manifest, config: ExportConfig, metrics: dict[str, Any]
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model to export and its tokenizer; what was measured on the way goes into `metrics`."""
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
+    """The model to export, its tokenizer and how it generates; what was measured on the way goes into `metrics`."""
     with step("load and merge"):
         tokenizer = common.tokenizer_of(source)
         model = _merged(source, parent, tokenizer, metrics)
+        generation_config = _generation_config(model, source)
     if config.trim_vocabulary is not None:
         with step("trim the vocabulary"):
-            tokenizer, metrics["vocabulary"] = vocabulary.trim(model, tokenizer, parent.task, config)
-    return model, tokenizer
+            tokenizer, generation_config, metrics["vocabulary"] = vocabulary.trim(
+                model, tokenizer, generation_config, parent.task, config
+            )
+    return model, tokenizer, generation_config
 
 
 def _merged(
@@ -153,13 +155,15 @@ def _merged(
     return model
 
 
-def _save_generation(model: PreTrainedModel, source: Path, folder: Path) -> None:
-    """Write how a model generates, if it does: as `source` says, or as its kind does."""
-    name = "generation_config.json"
-    if (source / name).is_file():
-        shutil.copyfile(source / name, folder / name)
-    elif model.can_generate():
-        model.generation_config.save_pretrained(folder)
+def _generation_config(model: PreTrainedModel, source: Path) -> dict[str, Any]:
+    """How a model generates, as `source` says or as its kind does; nothing, if it does not."""
+    file = source / GENERATION_CONFIG
+    if not file.is_file():
+        return json.loads(model.generation_config.to_json_string()) if model.can_generate() else {}
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({first_line(error)}); write the folder again") from error
 
 
 def _training_batches(parent: Manifest, tokenizer: PreTrainedTokenizerBase) -> list[Batch]:

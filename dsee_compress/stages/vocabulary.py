@@ -1,7 +1,7 @@
 """The vocabulary of an export: trimmed to a data set's tokens, and proven to lose nothing of it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from ..configs import ExportConfig
 from ..errors import GateError, UserError
 from ..evaluation import parity
 from ..exporting import vocabulary
-from ..tasks import data
+from ..tasks import data, generation
 from . import common
 
 
@@ -42,17 +42,32 @@ def is_trimmed(manifest: Manifest) -> bool:
     return "vocabulary" in manifest.metrics
 
 
+class Trimmed(NamedTuple):
+    """What a smaller vocabulary brings with it."""
+
+    tokenizer: PreTrainedTokenizerBase
+    generation_config: dict[str, Any]
+    """By the new ids."""
+    metrics: dict[str, int]
+    """The number of tokens before and after, and of the parameters that went."""
+
+
 def trim(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, config: ExportConfig
-) -> tuple[PreTrainedTokenizerBase, dict[str, int]]:
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    generation_config: dict[str, Any],
+    task: Task,
+    config: ExportConfig,
+) -> Trimmed:
     """Cut `model`, in place, to the tokens that `config` asks for.
 
-    Returns its tokenizer, and the number of tokens before and after, and of the parameters that went. GateError unless
-    the data is read as before and the logits on it are the same to the bit.
+    generation_config: the content of the file, empty for an encoder. GateError unless the data is read as before and
+    the logits on it are the same: an encoder's to the bit, a decoder's of the kept tokens but for rounding.
     """
     task = task.model_copy(update={"data": config.trim_vocabulary})
     rows = tasks.encode(task, "train", tokenizer)
-    wanted = {index for ids in rows["input_ids"] for index in ids} | _tokens_of(config.keep_texts, tokenizer)
+    read = {index for ids in rows["input_ids"] for index in ids}
+    wanted = read | _tokens_of(config.keep_texts, tokenizer) | vocabulary.ids_named(generation_config)
     batches = common.gate_batches(rows, tasks.collator(tokenizer))
     before = common.logits_of(model, batches)
     size, parameters = model.config.vocab_size, model.num_parameters()
@@ -64,23 +79,32 @@ def trim(
     )
     if others:
         raise GateError(f"gate 'vocabulary' failed: {others} of {len(rows)} training texts are read as other tokens")
-    common.pass_gate(parity.VOCABULARY, before, model, common.gate_batches(again, tasks.collator(smaller)))
-    gone = parameters - model.num_parameters()
-    return smaller, {"before": size, "after": len(old_ids), "parameters_removed": gone}
+    gate = parity.VOCABULARY
+    if model.get_output_embeddings() is not None:
+        gate, before = parity.VOCABULARY_SCORES, [logits[..., old_ids] for logits in before]
+    common.pass_gate(gate, before, model, common.gate_batches(again, tasks.collator(smaller)))
+    new_ids = {old: new for new, old in enumerate(old_ids)}
+    counted = {"before": size, "after": len(old_ids), "parameters_removed": parameters - model.num_parameters()}
+    return Trimmed(smaller, vocabulary.with_new_ids(generation_config, new_ids), counted)
 
 
 def read_alike(task: Task, split: str, tokenizers: dict[bool, PreTrainedTokenizerBase]) -> NDArray[np.bool_] | None:
-    """Which rows of a split a trimmed (True) and a whole (False) vocabulary read as the same tokens, (rows,).
+    """Which examples of a split a trimmed (True) and a whole (False) vocabulary read as the same tokens, (examples,).
 
     None where there is one vocabulary alone.
     """
     if len(tokenizers) == 1:
         return None
-    read = [
-        [own.convert_ids_to_tokens(ids) for ids in tasks.encode(task, split, own)["input_ids"]]
-        for own in tokenizers.values()
-    ]
+    read = [[own.convert_ids_to_tokens(ids) for ids in _tokens_read(task, split, own)] for own in tokenizers.values()]
     return np.array([left == right for left, right in zip(*read, strict=True)])
+
+
+def _tokens_read(task: Task, split: str, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """What a model is given of each example: a decoder the prompt."""
+    if task.name == "generation":
+        return [prompt.tokens for prompt in generation.prompts(task, split, tokenizer)]
+    tokens: list[list[int]] = tasks.encode(task, split, tokenizer)["input_ids"]
+    return tokens
 
 
 def _tokens_of(file: str | None, tokenizer: PreTrainedTokenizerBase) -> set[int]:

@@ -93,7 +93,6 @@ def test_inspect_names_the_prompt_and_the_cache(finished, capsys, monkeypatch):
     "setting, words",
     [
         ("export.precision=[int8_static]", "precision int8_static is not there for gpt2"),
-        ("export.trim_vocabulary=.", "trim_vocabulary is about encoders"),
         ("benchmark.sequence_length=138", "benchmark.sequence_length and benchmark.new_tokens, in sum 142 is more"),
         ("finetune.max_length=12", "leaves no room for a target in max_length 12"),
         ("validate.data=.", "no target column"),
