@@ -1,6 +1,6 @@
 """Tokens a second of decoders: ours, dense and pruned, against Optimum's export and PyTorch, in turns.
 
-    OMP_NUM_THREADS=2 python -m tests.benchmarks.decoding measure --model runs/gpt2-small
+    OMP_NUM_THREADS=2 python -m tests.benchmarks.decoding measure --model runs/gpt2-small --trim ../shared/data/e2e
     python -m tests.benchmarks.decoding show
 
 All write through transformers' `generate`: greedily, to one prompt of random tokens, as many tokens as they are told.
@@ -40,8 +40,11 @@ Writer = Callable[[Any], Any]
 Opened = Callable[[timing.Setting], AbstractContextManager[Any]]
 
 
-def make(model: str, work: Path) -> dict[str, tuple[Path, Opened]]:
-    """The file of each contestant and how it is opened; what is in `work` is not made again."""
+def make(model: str, trim: Path | None, work: Path) -> dict[str, tuple[Path, Opened]]:
+    """The file of each contestant and how it is opened; what is in `work` is not made again.
+
+    trim: data to whose tokens the last contestants' vocabulary is trimmed.
+    """
     options = {"task": "generation", "epochs": 1, "learning_rate": 1e-9, "decomposition": "random"}
     tuned = dsee_compress.finetune(model=model, data=str(_data(work / "data")), output=work / "finetune", **options)
     plain = optimum(["export", "onnx", "--model", model, "--task", "text-generation-with-past"], work / "optimum")
@@ -53,6 +56,10 @@ def make(model: str, work: Path) -> dict[str, tuple[Path, Opened]]:
     for number, (name, goal) in enumerate(CUTS.items()):
         cut = dsee_compress.prune(tuned, output=work / f"cut{number}", criterion="random", retune_epochs=0, **goal)
         exported[name] = dsee_compress.export(cut, output=work / f"cut{number}-onnx", precision=list(PRECISIONS))
+    if trim is not None:
+        options = {"precision": list(PRECISIONS), "trim_vocabulary": str(trim)}
+        folder = dsee_compress.export(work / "cut1", output=work / "trimmed", **options)
+        exported[f"{list(CUTS)[1]}, {checkpoint.model_config(folder).vocab_size:,} tokens"] = folder
     for precision in PRECISIONS:
         for name, folder in exported.items():
             file = artifacts(folder, checkpoint.read(folder, "export"))[precision]
@@ -94,10 +101,17 @@ def _writing(opened: Opened, setting: timing.Setting, tokens: int) -> Iterator[W
 
 
 def measure(
-    model: str, prompts: list[int], batches: list[int], threads: int, rounds: int, calls: int, work: Path
+    model: str,
+    trim: Path | None,
+    prompts: list[int],
+    batches: list[int],
+    threads: int,
+    rounds: int,
+    calls: int,
+    work: Path,
 ) -> None:
     """Append a row a contestant, a prompt's length and a batch to the results."""
-    field = make(model, work)
+    field = make(model, trim, work)
     for batch in batches:
         for length in prompts:
             setting = timing.Setting(batch, length, threads, "cpu", calls * rounds, rounds, warmup=1, seed=0)
@@ -114,7 +128,7 @@ def _in_turns(field: dict[str, tuple[Path, Opened]], setting: timing.Setting, to
 
 
 def _prompt(setting: timing.Setting) -> dict[str, torch.Tensor]:
-    ids = torch.as_tensor(np.random.default_rng(0).integers(300, 2000, (setting.batch, setting.sequence_length)))
+    ids = torch.as_tensor(np.random.default_rng(0).integers(300, 1000, (setting.batch, setting.sequence_length)))
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
@@ -189,6 +203,7 @@ def main() -> None:
     commands.add_parser("show")
     options = commands.add_parser("measure")
     options.add_argument("--model", type=Path, required=True, help="folder of a pretrained GPT-2")
+    options.add_argument("--trim", type=Path, help="data to whose tokens a model's vocabulary is trimmed, too")
     options.add_argument("--work", type=Path, default=Path("runs/decoding"))
     options.add_argument("--prompts", type=int, nargs="+", default=[32, 128])
     options.add_argument("--batches", type=int, nargs="+", default=[1])
@@ -198,7 +213,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.command == "measure":
         model = str(given.model.resolve())
-        measure(model, given.prompts, given.batches, given.threads, given.rounds, given.calls, given.work)
+        turns = (given.threads, given.rounds, given.calls)
+        measure(model, given.trim, given.prompts, given.batches, *turns, given.work)
     rows = results.read(RESULTS)
     for name in dict.fromkeys(row["model"] for row in rows):
         print(table([row for row in rows if row["model"] == name]), end="\n\n")
