@@ -32,8 +32,8 @@ ROWS = 2
 """Rows a step."""
 LEARNING_RATE = 1.5e-3
 REPEATED, RECENT = 0.3, 8
-"""Share of the texts after which one of the last few stands again: a small model learns to copy from what it has read
-(Olsson et al., 2022) by text that repeats itself, as long documents do and single sentences do not."""
+"""Share of the texts after which one of the last few stands again: text that repeats itself, as long documents do and
+single sentences do not, is what a model learns to copy by (Olsson et al., 2022)."""
 WARM_UP = 0.05
 """Share of the time in which the learning rate rises."""
 
