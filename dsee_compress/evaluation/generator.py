@@ -58,6 +58,7 @@ class OnnxGenerator(GenerationMixin):
             raise UserError(f"{path} takes no keys and values of earlier tokens; export it again")
         optional = self._session.get_overridable_initializers()
         self._inputs = [entry.name for entry in (*self._session.get_inputs(), *optional)]
+        self._outputs = ["logits", *(name.replace("past_key_values", "present") for name in self._past)]
         self._longest = architectures.longest_input(self.config)
 
     @property
@@ -139,14 +140,22 @@ class OnnxGenerator(GenerationMixin):
 
     def _run(self, given: dict[str, Tensor], batch: int, scored: int, total: int) -> tuple[Tensor, list[Tensor]]:
         """One call of the session, which reads and writes tensors where they lie."""
+        if self.device.type != "cpu":
+            return self._run_bound(given, batch, scored, total)
+        # Binding each tensor by itself takes longer: a tenth of the time of a small model's step.
+        arrays = self._session.run(self._outputs, {name: given[name].numpy() for name in self._inputs})
+        logits, *present = map(torch.from_numpy, arrays)
+        return logits, present
+
+    def _run_bound(self, given: dict[str, Tensor], batch: int, scored: int, total: int) -> tuple[Tensor, list[Tensor]]:
+        """The same on a device, where what is remembered stays."""
         logits = torch.empty((batch, scored, self.config.vocab_size), device=self.device)
         present = [self._empty(entry, batch, total) for entry in self._past.values()]
-        names = [name.replace("past_key_values", "present") for name in self._past]
         binding = self._session.io_binding()
         kept = {name: given[name].to(self.device).contiguous() for name in self._inputs}
         for name, tensor in kept.items():
             binding.bind_input(name, *_placed(tensor))
-        for name, tensor in zip(["logits", *names], [logits, *present], strict=True):
+        for name, tensor in zip(self._outputs, [logits, *present], strict=True):
             binding.bind_output(name, *_placed(tensor))
         self._session.run_with_iobinding(binding)
         return logits, present

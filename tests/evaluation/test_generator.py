@@ -82,6 +82,17 @@ def test_generation_scores_the_last_token_of_a_prompt_alone(generator, monkeypat
     assert scored == [1] * GREEDY["max_new_tokens"]
 
 
+def test_bound_to_a_device_a_call_gives_the_same(generator, monkeypatch):
+    """As on CUDA; here the device is the CPU."""
+    batch = prompts(2, 9)
+    plain = [generator(**batch, logits_to_keep=2), generator.generate(**batch, **GREEDY | {"num_beams": 3})]
+    monkeypatch.setattr(generator, "_run", generator._run_bound)
+    bound = [generator(**batch, logits_to_keep=2), generator.generate(**batch, **GREEDY | {"num_beams": 3})]
+    assert torch.equal(plain[0].logits, bound[0].logits) and torch.equal(plain[1], bound[1])
+    pairs = zip(plain[0].past_key_values.tensors, bound[0].past_key_values.tensors, strict=True)
+    assert all(torch.equal(left, right) for left, right in pairs)
+
+
 @pytest.mark.parametrize("batches, search", [(25, {}), (13, {"num_beams": 5, "length_penalty": 0.9})])
 def test_texts_of_many_prompts_are_pytorchs(model, generator, batches, search):
     """A hundred prompts greedily, fifty in beams, padded on the left in batches."""
