@@ -248,10 +248,10 @@ def _cut_embedding(model: "PreTrainedModel", rows: list[int]) -> None:
         return torch.nn.Parameter(weight.detach()[rows], requires_grad=False)
 
     embedding, head, config = model.get_input_embeddings(), model.get_output_embeddings(), model.config
+    tied = head is not None and head.weight is embedding.weight
+    embedding.weight = kept(embedding.weight)
     if head is not None:
-        tied = head.weight is embedding.weight
-        head.weight, head.out_features = kept(head.weight), len(rows)
-    embedding.weight = head.weight if head is not None and tied else kept(embedding.weight)
+        head.weight, head.out_features = embedding.weight if tied else kept(head.weight), len(rows)
     embedding.num_embeddings = config.vocab_size = len(rows)
     new_ids = {old: new for new, old in enumerate(rows)}
     embedding.padding_idx = new_ids.get(embedding.padding_idx)
