@@ -82,6 +82,25 @@ class OnnxGenerator(GenerationMixin):
     def _supports_default_dynamic_cache(cls) -> bool:
         return False
 
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        past_key_values: Memory | None = None,
+        attention_mask: Tensor | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """What `forward` is given at a step, of all tokens so far, (batch, past + tokens): transformers asks.
+
+        Its own does it for any model, and looks into signatures at every token.
+        """
+        read = past_key_values.get_seq_length() if past_key_values is not None else 0
+        return {
+            "input_ids": input_ids[:, read:].contiguous(),
+            "attention_mask": attention_mask,
+            "past_key_values": past_key_values,
+            **{name: options[name] for name in ("use_cache", "logits_to_keep") if name in options},
+        }
+
     def forward(
         self,
         input_ids: Tensor,
