@@ -31,9 +31,6 @@ LENGTH = 512
 ROWS = 2
 """Rows a step."""
 LEARNING_RATE = 1.5e-3
-REPEATED, RECENT = 0.3, 8
-"""Share of the texts after which one of the last few stands again: text that repeats itself, as long documents do and
-single sentences do not, is what a model learns to copy by (Olsson et al., 2022)."""
 WARM_UP = 0.05
 """Share of the time in which the learning rate rises."""
 
@@ -97,21 +94,12 @@ def encode(tokenizer: GPT2TokenizerFast, texts: list[str]) -> list[torch.Tensor]
     return [torch.tensor([*tokens, tokenizer.eos_token_id]) for tokens in tokenizer(texts)["input_ids"]]
 
 
-def with_repeats(order: list[int], chance: random.Random) -> Iterator[int]:
-    """The same in that order, and after some of them one of the last few again."""
-    for place, index in enumerate(order):
-        yield index
-        if chance.random() < REPEATED:
-            yield chance.choice(order[max(0, place + 1 - RECENT) : place + 1])
-
-
-def batches(documents: list[torch.Tensor], seed: int) -> Iterator[torch.Tensor]:
+def batches(documents: list[torch.Tensor], generator: torch.Generator) -> Iterator[torch.Tensor]:
     """Tokens [ROWS, LENGTH] without end: the documents one after the other, in a new order each time round."""
-    chance = random.Random(seed)
     rest = torch.empty(0, dtype=torch.long)
     while True:
-        order = chance.sample(range(len(documents)), len(documents))
-        rest = torch.cat([rest, *(documents[index] for index in with_repeats(order, chance))])
+        order = torch.randperm(len(documents), generator=generator).tolist()
+        rest = torch.cat([rest, *(documents[index] for index in order)])
         while len(rest) >= ROWS * LENGTH:
             yield rest[: ROWS * LENGTH].view(ROWS, LENGTH)
             rest = rest[ROWS * LENGTH :]
@@ -134,7 +122,7 @@ def train(model: GPT2LMHeadModel, documents: list[torch.Tensor], seconds: float,
     report: dict[str, float] = {}
     elapsed, told = 0.0, 0.0
     start = time.monotonic()
-    for rows in batches(documents, seed):
+    for rows in batches(documents, torch.Generator().manual_seed(seed)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(elapsed / seconds)
         loss = model(input_ids=rows, labels=rows).loss

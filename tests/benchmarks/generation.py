@@ -32,13 +32,13 @@ RESULTS = Path(__file__).with_name("generation.jsonl")
 TRAINING: dict[str, Any] = {"task": "generation", "epochs": 2, "batch_size": 16, "label_smoothing": 0.1}
 LEARNING_RATE = {"full": 5e-4}
 """Where it is not that of LoRA and DSEE."""
-ADAPTERS_LEARNING_RATE = 5e-3
+ADAPTERS_LEARNING_RATE = 2e-3
 PRUNED: dict[str, dict[str, Any]] = {
     "taylor-25": {"flops_saved": 0.25},
     "taylor-40": {"flops_saved": 0.4},
     "retuned": {"heads": 0.0, "neurons": 0.0},
 }
-RETUNE = {"retune_epochs": 1, "batch_size": 16, "learning_rate": 2e-3, "label_smoothing": 0.1}
+RETUNE = {"retune_epochs": 1, "batch_size": 16, "learning_rate": 1e-3, "label_smoothing": 0.1}
 METHODS = ("full", "lora", "dsee", *PRUNED)
 DECODING = ValidateConfig(split="test", beams=10, length_penalty=0.9, no_repeat_ngram=4, batch_size=16)
 """As LoRA and DSEE were measured (Hu et al., 2022; Chen et al., 2023)."""
