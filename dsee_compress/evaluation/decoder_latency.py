@@ -71,9 +71,8 @@ def _prompts(path: Path, setting: Setting) -> Iterator[Forward]:
     with OnnxGenerator(path, setting.provider, setting.threads) as live:
 
         def forward(batch: Batch) -> Logits:
-            logits: Logits = live.forward(torch.as_tensor(batch["input_ids"]), logits_to_keep=1).logits.numpy(
-                force=True
-            )
+            answer = live.forward(torch.as_tensor(batch["input_ids"]), logits_to_keep=1)
+            logits: Logits = answer.logits.numpy(force=True)
             return logits
 
         yield forward

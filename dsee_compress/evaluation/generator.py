@@ -56,8 +56,9 @@ class OnnxGenerator(GenerationMixin):
         self._past = {entry.name: entry for entry in self._session.get_inputs() if entry.name.startswith("past_")}
         if not self._past:
             raise UserError(f"{path} takes no keys and values of earlier tokens; export it again")
-        optional = self._session.get_overridable_initializers()
-        self._inputs = [entry.name for entry in (*self._session.get_inputs(), *optional)]
+        optional = [entry.name for entry in self._session.get_overridable_initializers()]
+        known = [LOGITS_TO_KEEP] if LOGITS_TO_KEEP in optional else []
+        self._inputs = [*(entry.name for entry in self._session.get_inputs()), *known]
         self._outputs = ["logits", *(name.replace("past_key_values", "present") for name in self._past)]
         self._longest = architectures.longest_input(self.config)
 

@@ -82,6 +82,20 @@ def test_generation_scores_the_last_token_of_a_prompt_alone(generator, monkeypat
     assert scored == [1] * GREEDY["max_new_tokens"]
 
 
+def test_weights_that_could_be_given_are_not_asked_for(folder, generator, tmp_path):
+    """Other exporters list every weight among the inputs."""
+    whole = onnx.load(folder / "model.onnx")
+    listed = {entry.name for entry in whole.graph.input}
+    for weight in whole.graph.initializer:
+        if weight.name not in listed:
+            whole.graph.input.append(onnx.helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims))
+    onnx.save(whole, tmp_path / "model.onnx")
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    batch = prompts(2, 9)
+    with OnnxGenerator(tmp_path / "model.onnx", threads=1) as other:
+        torch.testing.assert_close(other(**batch).logits, generator(**batch).logits, atol=1e-5, rtol=0)
+
+
 def test_bound_to_a_device_a_call_gives_the_same(generator, monkeypatch):
     """As on CUDA; here the device is the CPU."""
     batch = prompts(2, 9)
