@@ -1,6 +1,7 @@
 """What a decoder writes to prompts, and how likely it holds what people wrote."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..errors import UserError
 from .inputs import Batch, Forward
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
 
@@ -40,9 +42,8 @@ def generate(
     if room is not None and longest >= room:
         raise UserError(f"a prompt has {longest} tokens, and the model reads {room}, its own text included; shorten it")
     texts = [""] * len(prompts)
-    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    uncut = math.inf if room is None else room - decoding.max_new_tokens
+    for chosen in _batches(prompts, batch_size, uncut):
         written = _write(model, [prompts[index] for index in chosen], decoding, tokenizer, streamer)
         decoded = tokenizer.batch_decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         for index, text in zip(chosen, decoded, strict=True):
@@ -69,6 +70,20 @@ def token_losses(forward: Forward, batches: list[Batch], ignored: int) -> TokenL
     return TokenLosses(np.concatenate(losses), np.concatenate(rows))
 
 
+def _batches(prompts: list[list[int]], batch_size: int, uncut: float) -> Iterator[list[int]]:
+    """Indices of prompts, the longest first. A batch writes as much as its longest leaves room for: where that is
+    longer than `uncut`, all others are as long."""
+    batch: list[int] = []
+    for index in sorted(range(len(prompts)), key=lambda index: -len(prompts[index])):
+        length, longest = len(prompts[index]), len(prompts[batch[0]]) if batch else 0
+        if len(batch) == batch_size or length < longest > uncut:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
 def _write(model: Any, prompts: list[list[int]], decoding: DecodingConfig, tokenizer: Any, streamer: Any) -> Any:
     """The tokens after a batch of prompts, the longest first: (batch, new tokens)."""
     import torch
@@ -78,10 +93,13 @@ def _write(model: Any, prompts: list[list[int]], decoding: DecodingConfig, token
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     room = getattr(model.config, "max_position_embeddings", None) or length + decoding.max_new_tokens
     processors = [_unrepeated(decoding.no_repeat_ngram, length)] if decoding.no_repeat_ngram else []
+    tokens = torch.tensor([[pad] * (length - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     with torch.inference_mode():
         written = model.generate(
-            input_ids=torch.tensor([[pad] * (length - len(prompt)) + prompt for prompt in prompts]),
-            attention_mask=torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts]),
+            input_ids=tokens,
+            attention_mask=mask,
+            past_key_values=_read_once(model, tokens, mask, decoding.beams),
             **_chosen(decoding),
             num_beams=decoding.beams,
             length_penalty=decoding.length_penalty,
@@ -93,6 +111,22 @@ def _write(model: Any, prompts: list[list[int]], decoding: DecodingConfig, token
             streamer=streamer,
         )
     return written[:, length:]
+
+
+def _read_once(model: Any, tokens: "Tensor", mask: "Tensor", beams: int) -> Any:
+    """Keys and values of all of the prompts' tokens but the last, in a row a beam: transformers would read every prompt
+    once a beam. None where there is but one beam, or one token.
+
+    tokens, mask: (batch, tokens), the mask 0 for padding.
+    """
+    if beams == 1 or tokens.shape[1] == 1:
+        return None
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    read = {"input_ids": tokens, "attention_mask": mask, "position_ids": positions}
+    before = {name: tensor[:, :-1] for name, tensor in read.items()}
+    past = model(**before, use_cache=True, logits_to_keep=1).past_key_values
+    past.batch_repeat_interleave(beams)
+    return past
 
 
 def _chosen(decoding: DecodingConfig) -> dict[str, Any]:

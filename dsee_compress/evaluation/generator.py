@@ -33,6 +33,10 @@ class Memory:
         """Go on with these rows of the batch, of which some may stand twice: what a beam search kept."""
         self.tensors = [tensor.index_select(0, beams) for tensor in self.tensors]
 
+    def batch_repeat_interleave(self, times: int) -> None:
+        """Let every row of the batch stand so many times, one after the other."""
+        self.tensors = [tensor.repeat_interleave(times, dim=0) for tensor in self.tensors]
+
 
 class OnnxGenerator(GenerationMixin):
     """A decoder's ONNX file that generates as a transformers model does: greedy, sampling, beams, streaming.

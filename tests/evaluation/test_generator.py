@@ -7,7 +7,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer, TextIteratorStreamer, TextStreamer
 
+from dsee_compress.configs import DecodingConfig
 from dsee_compress.errors import UserError
+from dsee_compress.evaluation import decoding
 from dsee_compress.evaluation.generator import OnnxGenerator
 from dsee_compress.evaluation.inputs import random_prompts
 from dsee_compress.exporting import decoder_graph
@@ -114,6 +116,25 @@ def test_texts_of_many_prompts_are_pytorchs(model, generator, batches, search):
         batch = prompts(4, 3 + seed, seed)
         ours, theirs = (each.generate(**batch, **GREEDY | search) for each in (generator, model))
         assert torch.equal(ours, theirs)
+
+
+def test_beams_read_their_prompt_once_and_write_what_transformers_writes(folder, model, generator, monkeypatch):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.eos_token_id}
+    search = {"num_beams": 4, "length_penalty": 0.9, "max_new_tokens": 12, "do_sample": False}
+    sources = [[7], [9, 4, 12], [3] * 11, [8, 5, 6, 7, 2, 9]]
+    wanted = []
+    for source in sources:
+        written = model.generate(input_ids=torch.tensor([source]), **search, **ends)[0, len(source) :]
+        wanted.append(tokenizer.decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip())
+    settings = DecodingConfig(beams=4, length_penalty=0.9, max_new_tokens=12)
+    read = []
+    run = generator._run
+    monkeypatch.setattr(generator, "_run", lambda *given: read.append(given[0]["input_ids"].shape) or run(*given))
+    for each in (model, generator):
+        assert decoding.generate(each, sources, settings, tokenizer, batch_size=3) == wanted
+        assert decoding.generate(each, sources, settings, tokenizer, batch_size=1) == wanted
+    assert [tuple(shape) for shape in read[:2]] == [(3, 10), (12, 1)]
 
 
 @pytest.mark.parametrize(

@@ -203,9 +203,16 @@ def test_no_ngram_is_written_twice_but_the_prompts_may_be(gpt2, tokenizer):
 
 
 def test_texts_end_where_the_model_has_no_more_positions(gpt2, tokenizer):
+    """Each by its own prompt's length, whatever it shares a batch with."""
     model = AutoModelForCausalLM.from_pretrained(gpt2).eval()
-    settings = DecodingConfig(max_new_tokens=500)
-    assert len(decoding.generate(model, [[5] * 130, [6] * 100], settings, tokenizer, 2)) == 2
+    longest = model.config.max_position_embeddings
+    prompts = [[5] * (longest - 3), [6] * 100, [7] * 20, [8] * (longest - 3), [9] * 20]
+    for new in (20, 500):
+        settings = DecodingConfig(max_new_tokens=new)
+        alone, together = (decoding.generate(model, prompts, settings, tokenizer, size) for size in (1, 4))
+        assert alone == together
+        counts = [len(tokenizer(text)["input_ids"]) for text in together]
+        assert counts[0] <= 3 < min(counts[1], counts[2])
 
 
 def test_smoothed_labels_give_softer_answers(gpt2, meanings, tokenizer, tmp_path):
