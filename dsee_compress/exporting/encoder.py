@@ -31,7 +31,7 @@ def describe(model: PreTrainedModel, graph: Graph) -> str:
 def write(model: PreTrainedModel, path: Path, graph: Graph, opset: int, provider: str) -> dict[str, Any]:
     """As `Exporter.write`: says how many nodes compute the first token alone."""
     if graph == "fused":
-        _fused(model, path, opset)
+        _fused(model, path, opset, provider)
     else:
         graphs.to_portable(model, path, opset)
     narrowed = first_token.narrow(path)
@@ -56,10 +56,10 @@ def prove(model: PreTrainedModel, path: Path) -> Parity:
         return parity.passed(parity.EXPORT, map(parity.torch_forward(model), batches), map(live.forward, batches))
 
 
-def _fused(model: PreTrainedModel, path: Path, opset: int) -> None:
+def _fused(model: PreTrainedModel, path: Path, opset: int, provider: str) -> None:
     """Write `model` in ONNX Runtime's operators to `path`."""
     plain = path.with_name("plain.onnx")
     graphs.to_onnx(model, plain, opset)
-    fusion.fuse(plain, path, architectures.of(model))
+    fusion.fuse(plain, path, architectures.of(model), provider)
     for leftover in path.parent.glob("plain.onnx*"):
         leftover.unlink()

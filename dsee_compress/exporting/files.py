@@ -31,16 +31,6 @@ def is_large(path: Path) -> bool:
     return sum(part.stat().st_size for part in (path, _weights(path)) if part.exists()) > LARGEST
 
 
-def move(source: Path, target: Path) -> None:
-    """Let the model in `source` stand in `target`, in place of what was there."""
-    if _weights(source).exists():  # the graph names the file that they are in
-        save(load(source), target)
-        remove(source)
-    else:
-        remove(target)
-        source.replace(target)
-
-
 def remove(path: Path) -> None:
     """Remove the model in `path`, if there is one."""
     path.unlink(missing_ok=True)

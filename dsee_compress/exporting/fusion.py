@@ -28,10 +28,11 @@ class NodeCount:
     nodes: int
 
 
-def fuse(source: Path, target: Path, architecture: Architecture) -> None:
-    """Write `source` with its attention, GELU, embedding and normalisation subgraphs fused to `target`.
+def fuse(source: Path, target: Path, architecture: Architecture, provider: str) -> None:
+    """Write `source` with its attention, GELU and normalisation subgraphs fused to `target`.
 
-    The head count of each node is read from its own reshape, so layers may differ.
+    The head count of each node is read from its own reshape, so layers may differ. The embeddings become one node but
+    for the CPU's provider, whose EmbedLayerNormalization is a scalar loop.
     """
     from onnxruntime.transformers import fusion_options, optimizer
 
@@ -41,6 +42,7 @@ def fuse(source: Path, target: Path, architecture: Architecture) -> None:
     options = fusion_options.FusionOptions(architecture.fusion)
     # The default counts the real tokens, which masks the wrong ones unless all padding stands at the end.
     options.use_raw_attention_mask()
+    options.enable_embed_layer_norm = provider != "cpu"
     # Attention alone needs the shapes; inferring them takes minutes on the many nodes of one that stays unfused.
     options.enable_shape_inference = architecture.fuses_attention
     optimized = optimizer.optimize_model(

@@ -10,6 +10,7 @@ from ..configs import Precision
 from ..evaluation.inputs import Batch
 from ..progress import quiet
 from . import attention, files, static
+from .activation import approximate_gelu
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,10 @@ def _in_parts(source: Path, target: Path, rules: Rules) -> Iterator[Path]:
 def dynamic_int8(
     source: Path, target: Path, *, reduce_range: bool, operators: Sequence[str] = _INT8, kept: Sequence[str] = ()
 ) -> None:
-    """Write `source` with the weights of `operators` in int8 to `target`, but those of the nodes that are `kept`."""
+    """Write `source` with the weights of `operators` in int8 to `target`, but those of the nodes that are `kept`.
+
+    GELU becomes its approximation.
+    """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -126,4 +130,7 @@ def dynamic_int8(
             # Contrib operators have no shape inference, so the type of their outputs has to be told.
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
         )
-    files.move(lower, target)
+    model = files.load(lower)
+    files.remove(lower)
+    approximate_gelu(model)
+    files.save(model, target)

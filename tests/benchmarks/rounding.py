@@ -30,7 +30,7 @@ def export(neurons: int, folder: Path) -> dict[str, Path]:
     surgery.remove(model, Structure(heads=whole.heads, neurons=[list(range(neurons)) for _ in whole.neurons]))
     plain, fp32, int8 = (folder / f"{neurons}-{name}.onnx" for name in ("plain", "fp32", "int8"))
     graph.to_onnx(model, plain, 18)
-    fusion.fuse(plain, fp32, architectures.of(model))
+    fusion.fuse(plain, fp32, architectures.of(model), "cpu")
     precision.int8(fp32, int8, precision.Rules(targets.load(targets.host()).reduce_range, False, 32), list)
     return {f"fp32 {neurons}": fp32, f"int8 {neurons}": int8}
 

@@ -35,7 +35,7 @@ def test_every_layer_is_one_attention_and_one_gelu_node_with_its_own_heads(famil
     model = resized(family, *structure)
     table = architectures.of(model)
     graph.to_onnx(model, tmp_path / "plain.onnx", 18)
-    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", table)
+    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", table, "cpu")
     counted = fusion.require_fused(tmp_path / "fused.onnx", models.LAYERS, attention_is_one_node=table.fuses_attention)
     if not table.fuses_attention:
         assert (counted.attention, counted.unfused) == (0, models.LAYERS) and counted.gelu >= models.LAYERS
@@ -51,7 +51,7 @@ def test_a_graph_that_does_not_hold_what_its_family_promises_is_refused(promised
     model = models.build("deberta-v3" if promised else "bert")
     table = architectures.of(model)
     graph.to_onnx(model, tmp_path / "plain.onnx", 18)
-    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", table)
+    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", table, "cpu")
     other = replace(table, fuses_attention=promised)
     with pytest.raises(GateError, match=r"gate 'fusion' failed: fused.onnx has [03] attention and [34] GELU nodes"):
         fusion.require_fused(tmp_path / "fused.onnx", models.LAYERS, attention_is_one_node=other.fuses_attention)
@@ -65,7 +65,7 @@ def test_a_graph_that_does_not_hold_what_its_family_promises_is_refused(promised
 def test_onnx_runtime_equals_pytorch_on_shapes_and_padding_that_were_not_traced(family, structure, opset, tmp_path):
     model = resized(family, *structure)
     graph.to_onnx(model, tmp_path / "plain.onnx", opset)
-    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model))
+    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model), "cpu")
     with Session(tmp_path / "fused.onnx", threads=1) as session:
         shapes = [(1, 1), (1, 5), (2, 33), (7, 12), (3, 100)]
         batches = random_batches(shapes, 200, session.inputs, pad_token=model.config.pad_token_id)
@@ -84,7 +84,7 @@ def test_the_last_layer_computes_the_first_token_alone(family, structure, tmp_pa
     model = resized(family, *structure)
     table, path = architectures.of(model), tmp_path / "narrow.onnx"
     graph.to_onnx(model, tmp_path / "plain.onnx", 18)
-    fusion.fuse(tmp_path / "plain.onnx", path, table)
+    fusion.fuse(tmp_path / "plain.onnx", path, table, "cpu")
     assert first_token.narrow(path) == first_token.Narrowed(*((7, 1) if table.fuses_attention else (6, 0)))
     fusion.require_fused(path, models.LAYERS, attention_is_one_node=table.fuses_attention)
     opened = onnx.load(path)
@@ -137,7 +137,7 @@ def test_a_graph_whose_head_reads_another_token_is_left_as_it_is(tmp_path):
 
     model, path = resized("bert", *STRUCTURES["unequal"]), tmp_path / "fused.onnx"
     graph.to_onnx(model, tmp_path / "plain.onnx", 18)
-    fusion.fuse(tmp_path / "plain.onnx", path, architectures.of(model))
+    fusion.fuse(tmp_path / "plain.onnx", path, architectures.of(model), "cpu")
     opened = onnx.load(path)
     opened.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1), "second"))
     head = next(node for node in opened.graph.node if node.op_type == "Gather" and "pooler" in node.output[0])
@@ -148,12 +148,31 @@ def test_a_graph_whose_head_reads_another_token_is_left_as_it_is(tmp_path):
     assert path.read_bytes() == before
 
 
+def test_embeddings_are_one_node_but_on_the_cpu(tmp_path):
+    import onnx
+
+    model = resized("bert", *STRUCTURES["unequal"])
+    graph.to_onnx(model, tmp_path / "plain.onnx", 18)
+    answers = []
+    for provider, kinds in (("cpu", ["Gather"] * 3), ("cuda", ["EmbedLayerNormalization"])):
+        fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model), provider)
+        nodes = onnx.load(tmp_path / "fused.onnx").graph.node
+        tables = {f"bert.embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type")}
+        assert [node.op_type for node in nodes if tables.intersection(node.input)] == kinds
+        with Session(tmp_path / "fused.onnx", threads=1) as session:
+            batch = random_batches([(6, 15)], 200, session.inputs, pad_token=model.config.pad_token_id)[0]
+            batch["token_type_ids"][:, 7:] = 1
+            answers.append(session.forward(batch))
+    wanted = parity.torch_forward(model.double())(batch)
+    assert all(abs(answer - wanted).max() < 1e-5 for answer in answers)
+
+
 @pytest.mark.parametrize("place", ["left", "anywhere"])
 def test_padding_need_not_stand_at_the_end(family, place, tmp_path):
     """The fusion's default masks by counting the real tokens, which is right only where they come first."""
     model = resized(family, *STRUCTURES["unequal"])
     graph.to_onnx(model, tmp_path / "plain.onnx", 18)
-    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model))
+    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model), "cpu")
     with Session(tmp_path / "fused.onnx", threads=1) as session:
         batch = random_batches([(6, 15)], 200, session.inputs, pad_token=model.config.pad_token_id)[0]
         holes = np.random.default_rng(0).random((6, 15)) < 0.6
@@ -168,7 +187,7 @@ def test_int8_keeps_the_fused_nodes_and_stays_near(family, tmp_path):
     model = resized(family, [3, 1, 2], [17, 40, 5])
     table = architectures.of(model)
     graph.to_onnx(model, tmp_path / "plain.onnx", 18)
-    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", table)
+    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", table, "cpu")
     for reduce_range in (False, True):
         precision.dynamic_int8(tmp_path / "fused.onnx", tmp_path / "int8.onnx", reduce_range=reduce_range)
         kinds = [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node]
@@ -186,7 +205,7 @@ def test_reduced_range_weights_use_seven_bits(tmp_path):
 
     model = resized("bert", [4, 4, 4], [40, 40, 40])
     graph.to_onnx(model, tmp_path / "plain.onnx", 18)
-    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model))
+    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model), "cpu")
     for reduce_range, limit in ((True, 64), (False, 128)):
         precision.dynamic_int8(tmp_path / "fused.onnx", tmp_path / "int8.onnx", reduce_range=reduce_range)
         tensors = onnx.load(tmp_path / "int8.onnx").graph.initializer

@@ -22,7 +22,7 @@ def path(request, family, tmp_path_factory):
         graph.to_portable(model, folder / "model.onnx", 23)
     else:
         graph.to_onnx(model, folder / "plain.onnx", 18)
-        fusion.fuse(folder / "plain.onnx", folder / "model.onnx", architectures.of(model))
+        fusion.fuse(folder / "plain.onnx", folder / "model.onnx", architectures.of(model), "cpu")
     return folder / "model.onnx"
 
 

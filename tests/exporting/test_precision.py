@@ -12,7 +12,7 @@ from dsee_compress import architectures, checkpoint
 from dsee_compress.errors import UserError
 from dsee_compress.evaluation import session, shares
 from dsee_compress.evaluation.inputs import random_batches
-from dsee_compress.exporting import metadata, precision, static
+from dsee_compress.exporting import fusion, metadata, precision, static
 from dsee_compress.stages.export import ARTIFACTS
 
 from ..fixtures import models
@@ -58,6 +58,17 @@ def test_a_portable_graph_has_standard_operators_alone(everything, style, family
     fuses = not family.startswith("deberta") and (family, style) != ("electra", "portable")
     kinds = {"fused": ("Attention", "MultiHeadAttention"), "portable": ("Attention",)}[style]
     assert len(nodes(everything / "model.onnx", *kinds)) == (models.LAYERS if fuses else 0)
+
+
+def test_gelu_is_exact_but_where_products_are_in_int8(everything):
+    for name, file in ARTIFACTS.items():
+        exact = [
+            node
+            for node in nodes(everything / file, "Gelu", "BiasGelu")
+            if not any(attribute.s == b"tanh" for attribute in node.attribute)
+        ]
+        assert (len(exact) >= models.LAYERS) == (name in ("fp32", "fp16")), name
+        assert fusion.count_nodes(everything / file).gelu >= models.LAYERS
 
 
 def test_every_product_of_weights_is_lower(everything):
