@@ -2,11 +2,13 @@
 
     python samples/gpt2/pretrain.py --text FOLDER... --output FOLDER
 
-The output is a folder as transformers writes it, and `pretraining.json`, which says how it was made and its
-perplexity on the hundredth of the text that it was not trained on. It is written whole or not at all.
+Most texts stand behind some of their own phrases, so that it learns to write to a prompt, as data-to-text asks. The
+output is a folder as transformers writes it, and `pretraining.json`, which says how it was made and its perplexity on
+the hundredth of the texts that it was not trained on. It is written whole or not at all.
 """
 
 import argparse
+import itertools
 import json
 import math
 import random
@@ -23,13 +25,20 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
 from dsee_compress import checkpoint
 from dsee_compress.errors import UserError
+from dsee_compress.tasks.text import IGNORED
 
 TEXT = ["../shared/data/e2e:target", "../shared/data/sst2", "../shared/data/cola", "../shared/data/rte"]
 END = "<|endoftext|>"
 LENGTH = 512
-"""Tokens a row, and positions that the model knows: each is trained."""
-ROWS = 2
-"""Rows a step."""
+"""Positions that the model knows."""
+LENGTHS = (LENGTH // 4, LENGTH // 4, LENGTH // 4, LENGTH)
+"""Tokens a row, step by step in turns: short rows teach sooner to read a prompt, long ones train every position."""
+TOKENS = 1024
+"""Of all rows of a step."""
+PROMPTED = 0.8
+"""Share of the texts that stand behind a prompt."""
+WORDS = 4
+"""Of a prompt's phrase, at most."""
 LEARNING_RATE = 1.5e-3
 WARM_UP = 0.05
 """Share of the time in which the learning rate rises."""
@@ -89,20 +98,54 @@ def train_tokenizer(texts: list[str], vocabulary: int) -> GPT2TokenizerFast:
     return GPT2TokenizerFast(tokenizer_object=tokenizer, model_max_length=LENGTH, **ends)
 
 
-def encode(tokenizer: GPT2TokenizerFast, texts: list[str]) -> list[torch.Tensor]:
-    """The tokens of each text and one that ends it."""
-    return [torch.tensor([*tokens, tokenizer.eos_token_id]) for tokens in tokenizer(texts)["input_ids"]]
+def phrases(text: str, chance: random.Random) -> str:
+    """A prompt for a text: some of its phrases, of a few words each and in any order, one at least, and a new line."""
+    words, found = text.split(), []
+    while words:
+        count = chance.randint(1, WORDS)
+        found.append(" ".join(words[:count]))
+        words = words[count:]
+    kept = chance.sample(found, max(1, round(len(found) * chance.uniform(0.4, 0.9))))
+    return " | ".join(kept) + "\n"
 
 
-def batches(documents: list[torch.Tensor], generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Tokens [ROWS, LENGTH] without end: the documents one after the other, in a new order each time round."""
-    rest = torch.empty(0, dtype=torch.long)
+def encode(tokenizer: GPT2TokenizerFast, texts: list[str], prompts: list[str]) -> list[torch.Tensor]:
+    """Of each text [2, tokens]: those of its prompt, its own and one that ends it; and what to learn of them, which of
+    a prompt is nothing."""
+    encoded = zip(tokenizer(prompts)["input_ids"], tokenizer(texts)["input_ids"], strict=True)
+    told = ((prompt, [*text, tokenizer.eos_token_id]) for prompt, text in encoded)
+    return [torch.tensor([prompt + text, [IGNORED] * len(prompt) + text]) for prompt, text in told]
+
+
+def documents(tokenizer: GPT2TokenizerFast, texts: list[str], seed: int) -> Iterator[torch.Tensor]:
+    """The texts [2, tokens] without end, in a new order and with new prompts each time round."""
+    chance = random.Random(seed)
     while True:
-        order = torch.randperm(len(documents), generator=generator).tolist()
-        rest = torch.cat([rest, *(documents[index] for index in order)])
-        while len(rest) >= ROWS * LENGTH:
-            yield rest[: ROWS * LENGTH].view(ROWS, LENGTH)
-            rest = rest[ROWS * LENGTH :]
+        order = chance.sample(texts, len(texts))
+        prompts = [phrases(text, chance) if chance.random() < PROMPTED else "" for text in order]
+        yield from encode(tokenizer, order, prompts)
+
+
+def batches(documents: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Tokens and labels [2, rows, length] without end. A row begins with a text; what goes beyond its end is left."""
+    for length in itertools.cycle(LENGTHS):
+        yield torch.stack([_row(documents, length) for _ in range(TOKENS // length)], dim=1)
+
+
+def _row(documents: Iterator[torch.Tensor], length: int) -> torch.Tensor:
+    row = torch.empty(2, 0, dtype=torch.long)
+    while row.shape[1] < length:
+        row = torch.cat([row, next(documents)], dim=1)
+    return row[:, :length]
+
+
+def cross_entropy(model: GPT2LMHeadModel, rows: torch.Tensor) -> torch.Tensor:
+    """Of each token [labels] that is to be learnt, given those before it in its row of `rows` [2, rows, length]; the
+    vocabulary is scored for no others."""
+    tokens, labels = rows[0], rows[1, :, 1:]
+    learnt = labels != IGNORED
+    hidden = model.transformer(input_ids=tokens).last_hidden_state[:, :-1]
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[learnt]), labels[learnt], reduction="none")
 
 
 def learning_rate(share: float) -> float:
@@ -112,7 +155,7 @@ def learning_rate(share: float) -> float:
     return LEARNING_RATE * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
 
 
-def train(model: GPT2LMHeadModel, documents: list[torch.Tensor], seconds: float, seed: int) -> dict[str, float]:
+def train(model: GPT2LMHeadModel, documents: Iterator[torch.Tensor], seconds: float) -> dict[str, float]:
     """Train for that long, one step at least; returns the tokens seen, tokens a second and the last loss."""
     matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.dim() == 1]
@@ -122,17 +165,17 @@ def train(model: GPT2LMHeadModel, documents: list[torch.Tensor], seconds: float,
     report: dict[str, float] = {}
     elapsed, told = 0.0, 0.0
     start = time.monotonic()
-    for rows in batches(documents, torch.Generator().manual_seed(seed)):
+    for rows in batches(documents):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(elapsed / seconds)
-        loss = model(input_ids=rows, labels=rows).loss
+        loss = cross_entropy(model, rows).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         losses = [*losses[-49:], loss.item()]
         elapsed = time.monotonic() - start
-        tokens = report.get("tokens", 0) + rows.numel()
+        tokens = report.get("tokens", 0) + rows[0].numel()
         report = {"tokens": tokens, "tokens_per_second": tokens / elapsed, "loss": sum(losses) / len(losses)}
         if elapsed >= seconds:
             break
@@ -149,13 +192,10 @@ def describe(numbers: dict[str, float]) -> str:
 
 @torch.no_grad()
 def perplexity(model: GPT2LMHeadModel, documents: list[torch.Tensor]) -> float:
-    """Of each token but the first of a row, given those before it in the row."""
-    total, count = 0.0, 0
-    for row in torch.cat(documents).split(LENGTH):
-        if len(row) > 1:
-            total += model(input_ids=row[None], labels=row[None]).loss.item() * (len(row) - 1)
-            count += len(row) - 1
-    return math.exp(total / count)
+    """Of the tokens of each text and its end, but for one that nothing stands before; given those before in the text
+    and its prompt."""
+    losses = torch.cat([cross_entropy(model, document[:, None, :LENGTH]) for document in documents])
+    return losses.mean().exp().item()
 
 
 def pretrain(options: argparse.Namespace) -> None:
@@ -166,7 +206,6 @@ def pretrain(options: argparse.Namespace) -> None:
         raise UserError("--minutes, --layers, --width and --heads must be above 0, and the heads must divide the width")
     texts, held_out = split(options.text, options.seed)
     tokenizer = train_tokenizer(texts, options.vocabulary)
-    documents = encode(tokenizer, texts)
     torch.manual_seed(options.seed)
     config = GPT2Config(
         vocab_size=len(tokenizer),
@@ -184,11 +223,14 @@ def pretrain(options: argparse.Namespace) -> None:
         "seed": options.seed,
         "parameters": model.num_parameters(),
         "texts": len(texts),
-        "tokens_of_text": sum(map(len, documents)),
+        "tokens_of_text": sum(map(len, tokenizer(texts)["input_ids"])),
     }
     print(describe(made), flush=True)
-    made |= train(model, documents, options.minutes * 60, options.seed)
-    made["held_out_perplexity"] = perplexity(model, encode(tokenizer, held_out))
+    made |= train(model, documents(tokenizer, texts, options.seed), options.minutes * 60)
+    chance = random.Random(options.seed)
+    prompts = {"": [""] * len(held_out), "_behind_phrases": [phrases(text, chance) for text in held_out]}
+    for name, before in prompts.items():
+        made[f"held_out_perplexity{name}"] = perplexity(model, encode(tokenizer, held_out, before))
     config.activation_function = "gelu_new"  # GPT-2's own name for the same function, whose code is slower to train
     with checkpoint.writing(options.output, overwrite=False) as folder:
         model.save_pretrained(folder)

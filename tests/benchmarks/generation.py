@@ -32,7 +32,7 @@ RESULTS = Path(__file__).with_name("generation.jsonl")
 TRAINING: dict[str, Any] = {"task": "generation", "epochs": 2, "batch_size": 16, "label_smoothing": 0.1}
 LEARNING_RATE = {"full": 5e-4}
 """Where it is not that of LoRA and DSEE."""
-ADAPTERS_LEARNING_RATE = 2e-3
+ADAPTERS_LEARNING_RATE = 5e-3
 PRUNED: dict[str, dict[str, Any]] = {
     "taylor-25": {"flops_saved": 0.25},
     "taylor-40": {"flops_saved": 0.4},

@@ -59,9 +59,15 @@ def test_the_folder_loads_as_a_gpt2_whose_one_extra_token_begins_ends_and_pads(m
 def test_the_loaded_model_is_the_one_that_was_measured(made, text):
     script = runpy.run_path(str(SCRIPT))
     model, tokenizer = AutoModelForCausalLM.from_pretrained(made), AutoTokenizer.from_pretrained(made)
-    held_out = script["encode"](tokenizer, script["split"]([str(text)], 0)[1])
+    held_out = script["split"]([str(text)], 0)[1]
     told = json.loads((made / "pretraining.json").read_text())
-    assert script["perplexity"](model, held_out) == pytest.approx(told["held_out_perplexity"], rel=1e-4)
+    losses, count = 0.0, 0
+    for written in held_out:
+        tokens = torch.tensor([[*tokenizer(written)["input_ids"], tokenizer.eos_token_id]])
+        losses += model(input_ids=tokens, labels=tokens).loss.item() * (tokens.numel() - 1)
+        count += tokens.numel() - 1
+    assert math.exp(losses / count) == pytest.approx(told["held_out_perplexity"], rel=1e-4)
+    assert told["held_out_perplexity_behind_phrases"] != pytest.approx(told["held_out_perplexity"], rel=1e-3)
 
 
 def test_the_same_seed_makes_the_same_tokenizer(made, text, tmp_path):
@@ -69,15 +75,54 @@ def test_the_same_seed_makes_the_same_tokenizer(made, text, tmp_path):
     assert (again / "tokenizer.json").read_bytes() == (made / "tokenizer.json").read_bytes()
 
 
-def test_batches_hold_every_text_once_a_round_with_its_end():
-    batches = runpy.run_path(str(SCRIPT))["batches"]
-    documents = [torch.tensor([index] * 7 + [0]) for index in range(1, 257)]
-    endless = batches(documents, torch.Generator().manual_seed(0))
-    first, second = (torch.cat([next(endless), next(endless)]).flatten().tolist() for _ in range(2))
-    for tokens in (first, second):
-        assert sorted(tokens) == sorted(token for document in documents for token in document.tolist())
-        assert tokens[7::8] == [0] * 256
-    assert first != second
+def test_a_prompt_is_of_phrases_of_the_text():
+    phrases = runpy.run_path(str(SCRIPT))["phrases"]
+    text = "a b c d e f g h i j k l m n o p q r s t"
+    prompts = [phrases(text, random.Random(seed)) for seed in range(50)]
+    assert len(set(prompts)) > 40
+    for prompt in prompts:
+        assert prompt.endswith("\n")
+        found = prompt.strip().split(" | ")
+        assert all(phrase in text and 1 <= len(phrase.split()) <= 4 for phrase in found)
+        assert len(set(found)) == len(found) and 0 < sum(len(phrase.split()) for phrase in found) < 20
+    assert phrases("one", random.Random(0)) == "one\n"
+
+
+def test_every_text_is_learnt_once_a_round_and_most_stand_behind_a_prompt(made):
+    script, tokenizer = runpy.run_path(str(SCRIPT)), AutoTokenizer.from_pretrained(made)
+    texts = [f"{index} is a pub" for index in range(200)]
+    endless = script["documents"](tokenizer, texts, seed=0)
+    first, second = ([next(endless) for _ in texts] for _ in range(2))
+    for documents in (first, second):
+        learnt = [labels[labels != -100].tolist() for _, labels in documents]
+        assert {tokens[-1] for tokens in learnt} == {tokenizer.eos_token_id}
+        assert sorted(tokenizer.decode(tokens[:-1]) for tokens in learnt) == sorted(texts)
+        for tokens, labels in documents:
+            assert torch.equal(tokens[labels != -100], labels[labels != -100])
+            assert (labels != -100).int().diff().ge(0).all()
+        assert 130 < sum((labels == -100).any().item() for _, labels in documents) < 190
+    assert [document.tolist() for document in first] != [document.tolist() for document in second]
+
+
+def test_a_row_begins_with_a_text_and_is_full():
+    script = runpy.run_path(str(SCRIPT))
+    endless = iter(torch.tensor([[index] + [0] * 40] * 2) for index in range(1, 10000))
+    batches = script["batches"](endless)
+    shapes = []
+    for _ in range(4):
+        tokens, labels = next(batches)
+        assert torch.equal(tokens, labels) and (tokens[:, 0] > 0).all()
+        shapes.append(tuple(tokens.shape))
+    assert shapes == [(8, 128)] * 3 + [(2, 512)]
+
+
+def test_the_loss_is_that_of_transformers_on_the_texts_alone(made):
+    script, model = runpy.run_path(str(SCRIPT)), AutoModelForCausalLM.from_pretrained(made)
+    rows = torch.randint(0, model.config.vocab_size, (3, 20), generator=torch.Generator().manual_seed(0))
+    labels = rows.masked_fill(torch.arange(20) < 7, -100)
+    found = script["cross_entropy"](model, torch.stack([rows, labels]))
+    assert found.shape == (3 * 13,)
+    assert found.mean().item() == pytest.approx(model(input_ids=rows, labels=labels).loss.item(), rel=1e-5)
 
 
 def test_validation_and_test_files_and_other_columns_are_not_read(tmp_path):
