@@ -72,10 +72,10 @@ def test_a_save_that_loses_a_bit_is_caught(bert, bert_tuned, data, tmp_path, mon
 def test_a_graph_with_one_wrong_bias_is_caught(pruned, tmp_path, monkeypatch):
     fuse = fusion.fuse
 
-    def fuse_and_shift(source, target, architecture):
+    def fuse_and_shift(source, target, *rest):
         import onnx
 
-        fuse(source, target, architecture)
+        fuse(source, target, *rest)
         model = onnx.load(str(target))
         bias = next(
             tensor
@@ -95,7 +95,7 @@ def test_a_graph_with_one_wrong_bias_is_caught(pruned, tmp_path, monkeypatch):
 def test_a_graph_that_stays_unfused_is_caught(pruned, tmp_path, monkeypatch):
     import shutil
 
-    monkeypatch.setattr(fusion, "fuse", lambda source, target, architecture: shutil.copy(source, target))
+    monkeypatch.setattr(fusion, "fuse", lambda source, target, *_: shutil.copy(source, target))
     with pytest.raises(
         GateError, match=r"gate 'fusion' failed: model.onnx has 0 attention and 0 GELU nodes for 3 layers"
     ):
