@@ -6,6 +6,7 @@ import torch
 import dsee_compress
 from dsee_compress import checkpoint
 from dsee_compress.errors import UserError
+from dsee_compress.weights import load_tensors, save_tensors
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
@@ -72,10 +73,10 @@ def test_fingerprint_follows_weights_and_config_but_not_timings_or_reports(prune
     (copy / "validation.json").write_text("{}")
     (copy / ".DS_Store").write_text("of a file manager")
     assert checkpoint.fingerprint(copy) == original
-    tensors = checkpoint.load_tensors(copy / "model.safetensors")
+    tensors = load_tensors(copy / "model.safetensors")
     name = next(iter(tensors))
     tensors[name].view(-1)[0] += 1e-3
-    checkpoint.save_tensors(tensors, copy / "model.safetensors")
+    save_tensors(tensors, copy / "model.safetensors")
     assert checkpoint.fingerprint(copy) != original
 
 
@@ -93,7 +94,7 @@ def test_loading_is_strict_about_the_described_structure(pruned, tmp_path):
 
 def test_reload_is_bit_equal(pruned):
     first, second = dsee_compress.load(pruned), dsee_compress.load(pruned)
-    saved = checkpoint.load_tensors(pruned / "model.safetensors")
+    saved = load_tensors(pruned / "model.safetensors")
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, saved[name]) and torch.equal(tensor, second.state_dict()[name])
 

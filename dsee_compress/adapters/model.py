@@ -15,6 +15,7 @@ from .. import architectures, checkpoint
 from ..checkpoint import Manifest
 from ..configs import FinetuneConfig, Role, UpdateConfig
 from ..errors import GateError, UserError
+from ..weights import load_tensors, load_weights, save_tensors, weights_of
 from .decomposition import support
 from .layer import DseeLinear
 
@@ -187,18 +188,16 @@ def adapter_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
     own = ("up", "down", "values", "rows", "columns", "gain")
     head = task_head(model)
     return {
-        name: tensor
-        for name, tensor in checkpoint.weights(model).items()
-        if name in head or name.rpartition(".")[2] in own
+        name: tensor for name, tensor in weights_of(model).items() if name in head or name.rpartition(".")[2] in own
     }
 
 
 def save(model: PreTrainedModel, folder: Path) -> None:
     """Write `adapter.safetensors` (what was trained) and `base.safetensors` (what it stands on) into `folder`."""
     adapter = adapter_tensors(model)
-    base = {name: tensor for name, tensor in checkpoint.weights(model).items() if name not in adapter}
-    checkpoint.save_tensors(adapter, folder / "adapter.safetensors")
-    checkpoint.save_tensors(base, folder / "base.safetensors")
+    base = {name: tensor for name, tensor in weights_of(model).items() if name not in adapter}
+    save_tensors(adapter, folder / "adapter.safetensors")
+    save_tensors(base, folder / "base.safetensors")
     model.config.save_pretrained(folder)
 
 
@@ -217,10 +216,10 @@ def load(folder: Path) -> PreTrainedModel:
     if manifest.config.get("slimming"):
         insert_gains(model)
     tensors = {
-        **checkpoint.load_tensors(folder / "base.safetensors"),
-        **checkpoint.load_tensors(folder / "adapter.safetensors"),
+        **load_tensors(folder / "base.safetensors"),
+        **load_tensors(folder / "adapter.safetensors"),
     }
-    checkpoint.load_weights(model, tensors, folder)
+    load_weights(model, tensors, folder)
     return model.eval()
 
 

@@ -15,6 +15,7 @@ from .. import checkpoint
 from ..architectures import Architecture, of
 from ..configs import Role, UpdateConfig
 from ..errors import UserError
+from ..weights import load_tensors, load_weights, save_tensors, weights_of
 from .model import Shape, insert_blank, matches, shapes, task_head, updates
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -75,7 +76,7 @@ def read(folder: Path) -> Lora:
         raise UserError(f"{path} has a lora_alpha that is not above 0")
     if not (folder / WEIGHTS).is_file() and (folder / "adapter_model.bin").is_file():
         raise UserError(f"{folder}/adapter_model.bin is pickled and is not read; save it with safe_serialization=True")
-    tensors = checkpoint.load_tensors(folder / WEIGHTS)
+    tensors = load_tensors(folder / WEIGHTS)
     return Lora(folder, config, {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()})
 
 
@@ -134,7 +135,7 @@ def put(lora: Lora, model: PreTrainedModel, update: UpdateConfig) -> list[str]:
             f"({', '.join(architecture.task_head)})"
         )
     renamed = {_own_name(name): tensor for name, tensor in lora.tensors.items()}
-    checkpoint.load_weights(model, checkpoint.weights(model) | renamed, lora.folder)
+    load_weights(model, weights_of(model) | renamed, lora.folder)
     return sorted(head.keys() - lora.tensors.keys())
 
 
@@ -179,7 +180,7 @@ def write(model: PreTrainedModel, update: UpdateConfig, base: str, folder: Path)
     checkpoint.write_json(folder / CONFIG, config)
     state = model.state_dict()
     names = [path + factor for path in found for factor in _FACTORS] + list(task_head(model))
-    checkpoint.save_tensors({_PREFIX + name: state[_own_name(name)] for name in names}, folder / WEIGHTS)
+    save_tensors({_PREFIX + name: state[_own_name(name)] for name in names}, folder / WEIGHTS)
 
 
 def _places(architecture: Architecture, layers: int) -> dict[str, tuple[int, Role]]:

@@ -21,6 +21,7 @@ from ..pruning import masking, selection, surgery
 from ..pruning.importance import Evidence
 from ..tasks import data
 from ..training import losses, trainer
+from ..weights import save_tensors, weights_of
 from . import common
 from .examination import Collator
 
@@ -150,7 +151,7 @@ def weight_sparsity(model: PreTrainedModel) -> float:
 
 def save_plain(model: PreTrainedModel, folder: Path) -> None:
     """Write `model.safetensors` and `config.json`."""
-    checkpoint.save_tensors(checkpoint.weights(model), folder / "model.safetensors")
+    save_tensors(weights_of(model), folder / "model.safetensors")
     model.config.save_pretrained(folder)
 
 

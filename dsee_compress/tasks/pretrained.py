@@ -8,6 +8,7 @@ from .. import architectures, checkpoint
 from ..checkpoint import Task
 from ..configs import TaskName
 from ..errors import UserError, first_line
+from ..weights import check_tensors
 from . import of
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def load(location: str, task: Task, seed: int) -> tuple["PreTrainedModel", "PreT
     config = load_config(location, task.name)
     config.update(of(task).head(task))
     if (Path(location) / "model.safetensors").is_file():
-        checkpoint.check_tensors(Path(location) / "model.safetensors")
+        check_tensors(Path(location) / "model.safetensors")
     set_seed(seed)
     try:
         model, loading = architectures.auto_class(config).from_pretrained(

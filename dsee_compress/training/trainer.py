@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 
-from .. import checkpoint, distributed
+from .. import distributed
 from ..configs import FinetuneConfig, PruneConfig
 from ..errors import UserError
 from ..tasks.text import IGNORED
+from ..weights import load_tensors, save_tensors
 from .callbacks import CheckpointMarker, RichProgress, last_whole_checkpoint
 from .losses import ExtraLoss
 
@@ -56,10 +57,10 @@ class DseeTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.save_tensors(_trained(self.model), folder / "model.safetensors")
+        save_tensors(_trained(self.model), folder / "model.safetensors")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        saved = checkpoint.load_tensors(Path(resume_from_checkpoint) / "model.safetensors")
+        saved = load_tensors(Path(resume_from_checkpoint) / "model.safetensors")
         trained = _trained(self.model)
         if saved.keys() != trained.keys():
             raise UserError(f"{resume_from_checkpoint} is of another model; remove it and run the command again")

@@ -15,6 +15,7 @@ from dsee_compress.adapters import model as adapters
 from dsee_compress.adapters import peft
 from dsee_compress.configs import FinetuneConfig, Role
 from dsee_compress.errors import UserError
+from dsee_compress.weights import load_tensors, save_tensors
 
 from ..fixtures import models
 from .test_model import random_ids
@@ -183,11 +184,11 @@ def test_damaged_pickled_and_missing_adapters(bert, data, tmp_path):
     refused(bert, data, tmp_path, "is no PEFT adapter: it has no adapter_config.json")
     lora("bert", bert, tmp_path / "lora")
     weights = tmp_path / "lora" / peft.WEIGHTS
-    tensors = checkpoint.load_tensors(weights)
+    tensors = load_tensors(weights)
     name = next(name for name in tensors if "lora_B" in name)
-    checkpoint.save_tensors({other: tensor for other, tensor in tensors.items() if other != name}, weights)
+    save_tensors({other: tensor for other, tensor in tensors.items() if other != name}, weights)
     refused(bert, data, tmp_path, f"is damaged: it lacks {name.removeprefix('base_model.model.')!r}")
-    checkpoint.save_tensors({**tensors, name: tensors[name][:5].clone()}, weights)
+    save_tensors({**tensors, name: tensors[name][:5].clone()}, weights)
     refused(bert, data, tmp_path, "size mismatch")
     weights.write_bytes(weights.read_bytes()[:100])
     refused(bert, data, tmp_path, "is damaged")
@@ -202,10 +203,10 @@ def test_an_adapter_of_another_family_or_another_number_of_labels(bert, pretrain
     refused(bert, data, tmp_path, "which is none of the Linears of a bert model")
     lora("bert", bert, tmp_path / "lora")
     weights = tmp_path / "lora" / peft.WEIGHTS
-    tensors = checkpoint.load_tensors(weights)
+    tensors = load_tensors(weights)
     for name in ("weight", "bias"):
         tensors[f"base_model.model.classifier.{name}"] = torch.cat([tensors[f"base_model.model.classifier.{name}"]] * 2)
-    checkpoint.save_tensors(tensors, weights)
+    save_tensors(tensors, weights)
     refused(bert, data, tmp_path, "size mismatch for classifier")
 
 
@@ -218,18 +219,18 @@ def test_a_head_that_nobody_holds(bert, data, tmp_path):
     torch.testing.assert_close(adapters.load(folder)(ids).logits, theirs.eval()(ids).logits, atol=1e-5, rtol=0)
     headless = tmp_path / "headless"
     models.write_model("bert", headless)
-    tensors = checkpoint.load_tensors(headless / "model.safetensors")
+    tensors = load_tensors(headless / "model.safetensors")
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier")}
-    checkpoint.save_tensors(kept, headless / "model.safetensors")
+    save_tensors(kept, headless / "model.safetensors")
     refused(headless, data, tmp_path, "holds 'classifier.weight' of the task head")
 
 
 def test_half_precision_adapters_are_read(bert, tmp_path, data):
     lora("bert", bert, tmp_path / "lora")
     weights = tmp_path / "lora" / peft.WEIGHTS
-    checkpoint.save_tensors({name: tensor.half() for name, tensor in checkpoint.load_tensors(weights).items()}, weights)
+    save_tensors({name: tensor.half() for name, tensor in load_tensors(weights).items()}, weights)
     folder = dsee_compress.import_peft(tmp_path / "lora", model=str(bert), data=str(data), output=tmp_path / "in")
-    assert {tensor.dtype for tensor in checkpoint.load_tensors(folder / "adapter.safetensors").values()} == {
+    assert {tensor.dtype for tensor in load_tensors(folder / "adapter.safetensors").values()} == {
         torch.float32,
         torch.int64,
     }

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from dsee_compress import architectures, checkpoint
+from dsee_compress import architectures
 from dsee_compress.adapters import model as adapters
 from dsee_compress.checkpoint import Structure
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.evaluation import flops
 from dsee_compress.pruning import masking, surgery
 from dsee_compress.pruning.importance import CRITERIA, Evidence
+from dsee_compress.weights import load_tensors, load_weights, save_tensors, weights_of
 
 from ..fixtures import decoders
 
@@ -107,11 +108,11 @@ def test_a_cut_model_generates_with_its_cache_as_without(decoder):
 def test_tied_embeddings_are_stored_once_and_stay_tied(decoder, tmp_path):
     for tied in (True, False):
         model = decoders.build(decoder, tie_word_embeddings=tied)
-        stored = checkpoint.weights(model)
+        stored = weights_of(model)
         assert ("lm_head.weight" in stored) is not tied
-        checkpoint.save_tensors(stored, tmp_path / "model.safetensors")
+        save_tensors(stored, tmp_path / "model.safetensors")
         again = architectures.from_config(model.config).eval()
-        checkpoint.load_weights(again, checkpoint.load_tensors(tmp_path / "model.safetensors"), tmp_path)
+        load_weights(again, load_tensors(tmp_path / "model.safetensors"), tmp_path)
         assert torch.equal(again(random_ids()).logits, model(random_ids()).logits)
         assert (again.get_input_embeddings().weight is again.get_output_embeddings().weight) is tied
 

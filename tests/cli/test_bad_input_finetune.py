@@ -189,22 +189,22 @@ def test_wrong_option(shell, small, option, value, sentence):
 
 def test_weights_of_another_model(shell, small, copy, bert):
     """Their names fit nowhere: without a word, transformers would start from random weights."""
-    from dsee_compress import checkpoint
+    from dsee_compress.weights import load_tensors, save_tensors
 
     folder = copy(bert)
-    tensors = checkpoint.load_tensors(folder / "model.safetensors")
-    checkpoint.save_tensors({f"other.{name}": t for name, t in tensors.items()}, folder / "model.safetensors")
+    tensors = load_tensors(folder / "model.safetensors")
+    save_tensors({f"other.{name}": t for name, t in tensors.items()}, folder / "model.safetensors")
     refused(shell(*changed(small, "--model", folder)), "they are of another model")
 
 
 def test_a_classifier_with_other_labels_gets_a_new_head(shell, small, copy, bert):
-    from dsee_compress import checkpoint
+    from dsee_compress.weights import load_tensors, save_tensors
 
     folder = copy(bert)
-    tensors = checkpoint.load_tensors(folder / "model.safetensors")
+    tensors = load_tensors(folder / "model.safetensors")
     tensors["classifier.weight"], tensors["classifier.bias"] = (tensors["classifier.weight"].repeat(3, 1), None)
     tensors["classifier.bias"] = tensors["classifier.weight"][:, 0].clone()
-    checkpoint.save_tensors(tensors, folder / "model.safetensors")
+    save_tensors(tensors, folder / "model.safetensors")
     assert shell(*changed(small, "--model", folder))[0] == 0
 
 
@@ -219,12 +219,12 @@ def test_a_tokenizer_of_another_model(shell, small, copy, bert):
     config = json.loads((folder / "config.json").read_text())
     import torch
 
-    from dsee_compress import checkpoint
+    from dsee_compress.weights import load_tensors, save_tensors
 
-    tensors = checkpoint.load_tensors(folder / "model.safetensors")
+    tensors = load_tensors(folder / "model.safetensors")
     name = "bert.embeddings.word_embeddings.weight"
     tensors[name] = torch.ones(20, tensors[name].shape[1])
-    checkpoint.save_tensors(tensors, folder / "model.safetensors")
+    save_tensors(tensors, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 20}))
     refused(shell(*changed(small, "--model", folder)), "they do not belong together")
 

@@ -19,6 +19,7 @@ from dsee_compress.configs import (
     PruneConfig,
     ValidateConfig,
 )
+from dsee_compress.weights import load_tensors
 
 CONFIGS = {
     "finetune": FinetuneConfig,
@@ -124,7 +125,7 @@ def test_adapters_go_out_to_peft_and_come_back(capsys, bert, data, tmp_path):
     assert run(capsys, "export-peft", tuned, "--output", out).splitlines()[-1] == f"wrote {out}"
     shown = run(capsys, "import-peft", out, *given, "--output", back)
     assert shown.splitlines()[-1] == f"wrote {back}" and "bad, good" in shown
-    ours, again = (checkpoint.load_tensors(folder / "adapter.safetensors") for folder in (tuned, back))
+    ours, again = (load_tensors(folder / "adapter.safetensors") for folder in (tuned, back))
     assert ours.keys() == again.keys() and all((ours[name] == again[name]).all() for name in ours)
 
 

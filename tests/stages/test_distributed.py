@@ -11,6 +11,7 @@ import torch
 
 import dsee_compress
 from dsee_compress import checkpoint
+from dsee_compress.weights import load_tensors
 
 from ..fixtures import models
 
@@ -34,7 +35,7 @@ def shell(command: str, *arguments: object, **options: object) -> list[object]:
 
 
 def same(one: Path, other: Path, tolerance: float) -> bool:
-    tensors, others = checkpoint.load_tensors(one), checkpoint.load_tensors(other)
+    tensors, others = load_tensors(one), load_tensors(other)
     assert tensors.keys() == others.keys()
     return all(
         torch.allclose(tensor.double(), others[name].double(), atol=tolerance, rtol=0)

@@ -4,12 +4,14 @@ import pytest
 import torch
 
 import dsee_compress
-from dsee_compress import checkpoint
+from dsee_compress.adapters import model as adapted
 from dsee_compress.adapters.layer import DseeLinear
 from dsee_compress.errors import GateError
 from dsee_compress.evaluation import parity
 from dsee_compress.exporting import fusion, graph, precision
 from dsee_compress.pruning import surgery
+from dsee_compress.stages import prune
+from dsee_compress.weights import save_tensors
 
 NO_RETUNE = {"retune_epochs": 0}
 
@@ -51,16 +53,14 @@ def test_removal_that_takes_another_head_from_key_is_caught(bert_tuned, tmp_path
     assert left_nothing(tmp_path / "prune")
 
 
-@pytest.mark.parametrize("stage", ["finetune", "prune"])
-def test_a_save_that_loses_a_bit_is_caught(bert, bert_tuned, data, tmp_path, monkeypatch, stage):
-    save = checkpoint.save_tensors
-
+@pytest.mark.parametrize(("stage", "saved_by"), [("finetune", adapted), ("prune", prune)])
+def test_a_save_that_loses_a_bit_is_caught(bert, bert_tuned, data, tmp_path, monkeypatch, stage, saved_by):
     def save_rounded(tensors, path):
         weights = [name for name in tensors if tensors[name].is_floating_point()]
         rounded = {name: tensors[name].to(torch.bfloat16).float() for name in weights[-1:]}
-        save({**tensors, **rounded}, path)
+        save_tensors({**tensors, **rounded}, path)
 
-    monkeypatch.setattr(checkpoint, "save_tensors", save_rounded)
+    monkeypatch.setattr(saved_by, "save_tensors", save_rounded)
     with pytest.raises(GateError, match=r"gate 'reload' failed: .* before saving and after loading .* \(limit 0\)"):
         if stage == "finetune":
             dsee_compress.finetune(model=str(bert), data=str(data), output=tmp_path / stage, epochs=1)

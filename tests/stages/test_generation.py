@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 import dsee_compress
 from dsee_compress import architectures, checkpoint
 from dsee_compress.adapters import model as adapters
+from dsee_compress.weights import load_tensors
 
 from ..fixtures import decoders, models
 
@@ -47,10 +48,10 @@ def refuse(capsys, *arguments: object) -> str:
 def test_updates_alone_are_trained_and_saved(tuned):
     manifest = checkpoint.read(tuned)
     assert manifest.task.name == "generation" and manifest.metrics["task_head_parameters"] == 0
-    saved = checkpoint.load_tensors(tuned / "adapter.safetensors")
+    saved = load_tensors(tuned / "adapter.safetensors")
     assert {name.rpartition(".")[2] for name in saved} == {"up", "down", "values", "rows", "columns"}
     base = dsee_compress.load(tuned.parent / "finetune").get_input_embeddings().weight
-    started = checkpoint.load_tensors(tuned.parent / "pretrained" / "model.safetensors")
+    started = load_tensors(tuned.parent / "pretrained" / "model.safetensors")
     assert any(torch.equal(base, tensor) for tensor in started.values() if tensor.shape == base.shape)
 
 

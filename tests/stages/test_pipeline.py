@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 import dsee_compress
 from dsee_compress import architectures, checkpoint
+from dsee_compress.weights import load_tensors
 
 from ..adapters.test_peft import lora
 from ..fixtures import models
@@ -23,8 +24,8 @@ def test_finetune_learns_with_a_small_share_of_the_parameters(tuned):
 
 
 def test_the_base_is_left_as_it_was(tuned, pretrained):
-    base = checkpoint.load_tensors(tuned / "base.safetensors")
-    before = checkpoint.load_tensors(pretrained / "model.safetensors")
+    base = load_tensors(tuned / "base.safetensors")
+    before = load_tensors(pretrained / "model.safetensors")
     assert base and all(torch.equal(tensor, before[name]) for name, tensor in base.items())
 
 
