@@ -74,14 +74,20 @@ def read_columns(path: Path, column: str) -> Iterator[str]:
         yield from (value for key, value in row.items() if isinstance(value, str) and column in ("", key))
 
 
-def split(sources: list[str], seed: int) -> tuple[list[str], list[str]]:
-    """Different texts in random order: those to train on, and the last hundredth. UserError if there is but one."""
-    texts = list(dict.fromkeys(text for source in sources for text in read_texts(source)))
+def split(sources: list[str], seed: int) -> tuple[list[str], dict[str, str]]:
+    """Different texts in random order: those to train on; and the last hundredth, with the source of each.
+
+    UserError if there is but one text.
+    """
+    source_of: dict[str, str] = {}
+    for source in sources:
+        source_of |= dict.fromkeys(read_texts(source), source) | source_of
+    texts = list(source_of)
     if len(texts) < 2:
         raise UserError("a single text cannot be split; name folders with at least two")
     random.Random(seed).shuffle(texts)
     kept = len(texts) - max(1, round(len(texts) / 100))
-    return texts[:kept], texts[kept:]
+    return texts[:kept], {text: source_of[text] for text in texts[kept:]}
 
 
 def train_tokenizer(texts: list[str], vocabulary: int) -> GPT2TokenizerFast:
@@ -191,11 +197,24 @@ def describe(numbers: dict[str, float]) -> str:
 
 
 @torch.no_grad()
-def perplexity(model: GPT2LMHeadModel, documents: list[torch.Tensor]) -> float:
-    """Of the tokens of each text and its end, but for one that nothing stands before; given those before in the text
-    and its prompt."""
-    losses = torch.cat([cross_entropy(model, document[:, None, :LENGTH]) for document in documents])
-    return losses.mean().exp().item()
+def held_out_perplexity(
+    model: GPT2LMHeadModel, tokenizer: GPT2TokenizerFast, held_out: dict[str, str], seed: int
+) -> dict[str, dict[str, float]]:
+    """Of all texts and of each source's: with nothing before them, and behind some of their own phrases.
+
+    Of the tokens of each text and its end, but for one that nothing stands before; given those before in the text and
+    its prompt.
+    """
+    chance = random.Random(seed)
+    prompts = {"alone": [""] * len(held_out), "behind_phrases": [phrases(text, chance) for text in held_out]}
+    found: dict[str, dict[str, float]] = {}
+    for name, before in prompts.items():
+        encoded = encode(tokenizer, list(held_out), before)
+        losses = [cross_entropy(model, document[:, None, :LENGTH]) for document in encoded]
+        for source in ("all", *dict.fromkeys(held_out.values())):
+            mine = [loss for loss, where in zip(losses, held_out.values(), strict=True) if source in ("all", where)]
+            found.setdefault(source, {})[name] = torch.cat(mine).mean().exp().item()
+    return found
 
 
 def pretrain(options: argparse.Namespace) -> None:
@@ -227,16 +246,15 @@ def pretrain(options: argparse.Namespace) -> None:
     }
     print(describe(made), flush=True)
     made |= train(model, documents(tokenizer, texts, options.seed), options.minutes * 60)
-    chance = random.Random(options.seed)
-    prompts = {"": [""] * len(held_out), "_behind_phrases": [phrases(text, chance) for text in held_out]}
-    for name, before in prompts.items():
-        made[f"held_out_perplexity{name}"] = perplexity(model, encode(tokenizer, held_out, before))
+    perplexity = held_out_perplexity(model, tokenizer, held_out, options.seed)
     config.activation_function = "gelu_new"  # GPT-2's own name for the same function, whose code is slower to train
     with checkpoint.writing(options.output, overwrite=False) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        checkpoint.write_json(folder / "pretraining.json", made)
+        checkpoint.write_json(folder / "pretraining.json", made | {"held_out_perplexity": perplexity})
     print(f"wrote {options.output}  {describe(made)}")
+    for source, figures in perplexity.items():
+        print(f"held-out perplexity of {source}:  {describe(figures)}")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -43,7 +43,7 @@ def test_the_model_learns_more_than_that_all_tokens_are_as_likely(made):
     told = json.loads((made / "pretraining.json").read_text())
     vocabulary = AutoModelForCausalLM.from_pretrained(made).config.vocab_size
     assert told["loss"] < math.log(vocabulary)
-    assert told["held_out_perplexity"] < vocabulary
+    assert told["held_out_perplexity"]["all"]["alone"] < vocabulary
     assert told["texts"] == 297
 
 
@@ -60,14 +60,33 @@ def test_the_loaded_model_is_the_one_that_was_measured(made, text):
     script = runpy.run_path(str(SCRIPT))
     model, tokenizer = AutoModelForCausalLM.from_pretrained(made), AutoTokenizer.from_pretrained(made)
     held_out = script["split"]([str(text)], 0)[1]
-    told = json.loads((made / "pretraining.json").read_text())
+    told = json.loads((made / "pretraining.json").read_text())["held_out_perplexity"]
+    assert told.keys() == {"all", str(text)} and told["all"] == told[str(text)]
+    assert told["all"]["alone"] == pytest.approx(perplexity(model, tokenizer, held_out), rel=1e-4)
+    assert told["all"]["behind_phrases"] != pytest.approx(told["all"]["alone"], rel=1e-3)
+
+
+def test_perplexity_is_told_of_each_source(made, text, tmp_path):
+    script = runpy.run_path(str(SCRIPT))
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(made), AutoTokenizer.from_pretrained(made)
+    (tmp_path / "train.txt").write_text("\n\n".join(f"Of {number} words." for number in range(200)))
+    held_out = script["split"]([str(text), str(tmp_path)], 0)[1]
+    found = script["held_out_perplexity"](model, tokenizer, held_out, 0)
+    assert found.keys() == {"all", str(text), str(tmp_path)}
+    for source in found:
+        mine = [text for text, where in held_out.items() if source in ("all", where)]
+        assert mine and all(text.startswith("Of ") for text in mine if held_out[text] == str(tmp_path))
+        assert found[source]["alone"] == pytest.approx(perplexity(model, tokenizer, mine), rel=1e-4)
+
+
+def perplexity(model, tokenizer, texts) -> float:
+    """As transformers' own loss has it."""
     losses, count = 0.0, 0
-    for written in held_out:
+    for written in texts:
         tokens = torch.tensor([[*tokenizer(written)["input_ids"], tokenizer.eos_token_id]])
         losses += model(input_ids=tokens, labels=tokens).loss.item() * (tokens.numel() - 1)
         count += tokens.numel() - 1
-    assert math.exp(losses / count) == pytest.approx(told["held_out_perplexity"], rel=1e-4)
-    assert told["held_out_perplexity_behind_phrases"] != pytest.approx(told["held_out_perplexity"], rel=1e-3)
+    return math.exp(losses / count)
 
 
 def test_the_same_seed_makes_the_same_tokenizer(made, text, tmp_path):
