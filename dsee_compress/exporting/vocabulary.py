@@ -26,24 +26,24 @@ class Trimmed:
     """A smaller tokenizer, and the rows of the embedding that it needs."""
 
     tokenizer: Content
-    rows: list[int]
-    """Old id of each kept token, by its new id."""
+    new_ids: dict[int, int]
+    """New id of each kept token, by its old id, which is its row; in their order."""
 
 
 def trim(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", wanted: Iterable[int]
-) -> tuple["PreTrainedTokenizerBase", list[int]]:
+) -> tuple["PreTrainedTokenizerBase", dict[int, int]]:
     """Cut the embedding and a decoder's head, in place, to the `wanted` ids and what has to stay with them.
 
-    Returns the tokenizer that belongs to it, and the old id of each kept token by its new id. UserError for a
-    tokenizer that cannot be cut.
+    Returns the tokenizer that belongs to it, and the new id of each kept token by its old id, in their order.
+    UserError for a tokenizer that cannot be cut.
     """
     if not tokenizer.is_fast:
         raise UserError(f"{_CANNOT}: the tokenizer has no tokenizer.json; use a fast tokenizer")
     trimmed = cut(json.loads(tokenizer.backend_tokenizer.to_str()), {*wanted, *_ids_of(model)})
     smaller = _rebuilt(tokenizer, trimmed)
-    _cut_embedding(model, trimmed.rows)
-    return smaller, trimmed.rows
+    _cut_embedding(model, trimmed.new_ids)
+    return smaller, trimmed.new_ids
 
 
 def cut(tokenizer: Content, wanted: Iterable[int]) -> Trimmed:
@@ -61,8 +61,7 @@ def cut(tokenizer: Content, wanted: Iterable[int]) -> Trimmed:
     unknown = tokenizer["model"].get("unk_token")
     fixed = {*wanted, *added, *around, *([ids[unknown]] if unknown in ids else [])}
     pieces = kind.needed(tokenizer["model"], {tokens[index] for index in fixed if index in tokens})
-    rows = sorted(fixed | {ids[piece] for piece in pieces})
-    new_ids = {old: new for new, old in enumerate(rows)}
+    new_ids = {old: new for new, old in enumerate(sorted(fixed | {ids[piece] for piece in pieces}))}
     smaller = tokenizer | {
         "model": kind.cut(tokenizer["model"], new_ids),
         "added_tokens": [entry | {"id": new_ids[entry["id"]]} for entry in tokenizer["added_tokens"]],
@@ -71,7 +70,7 @@ def cut(tokenizer: Content, wanted: Iterable[int]) -> Trimmed:
         "truncation": None,
         "padding": None,
     }
-    return Trimmed(smaller, rows)
+    return Trimmed(smaller, new_ids)
 
 
 _CANNOT = "the vocabulary cannot be trimmed"
@@ -211,7 +210,7 @@ def _rebuilt(tokenizer: "PreTrainedTokenizerBase", trimmed: Trimmed) -> "PreTrai
     options = {name: value for name, value in tokenizer.init_kwargs.items() if not name.endswith("_file")}
     options.pop("added_tokens_decoder", None)
     smaller: PreTrainedTokenizerBase = type(tokenizer)(tokenizer_object=backend, **options)
-    new_ids = {old: new for new, old in enumerate(trimmed.rows)}
+    new_ids = trimmed.new_ids
     expected = {token: new_ids[old] for token, old in tokenizer.get_vocab().items() if old in new_ids}
     if smaller.get_vocab() != expected:
         raise UserError(f"{_CANNOT}: the ids of the tokenizer are not those of its tokenizer.json")
@@ -240,9 +239,11 @@ def with_new_ids(config: Content, new_ids: dict[int, int]) -> Content:
     return {name: renumbered(value) if name.endswith("_token_id") else value for name, value in config.items()}
 
 
-def _cut_embedding(model: "PreTrainedModel", rows: list[int]) -> None:
+def _cut_embedding(model: "PreTrainedModel", new_ids: dict[int, int]) -> None:
     """Keep these rows of the word embedding and of the head that scores words, and renumber the config's ids."""
     import torch
+
+    rows = [*new_ids]
 
     def kept(weight: torch.Tensor) -> torch.nn.Parameter:
         return torch.nn.Parameter(weight.detach()[rows], requires_grad=False)
@@ -253,7 +254,6 @@ def _cut_embedding(model: "PreTrainedModel", rows: list[int]) -> None:
     if head is not None:
         head.weight, head.out_features = embedding.weight if tied else kept(head.weight), len(rows)
     embedding.num_embeddings = config.vocab_size = len(rows)
-    new_ids = {old: new for new, old in enumerate(rows)}
     embedding.padding_idx = new_ids.get(embedding.padding_idx)
     named = {name: value for name, value in config.to_dict().items() if name.endswith("_token_id")}
     for name, value in with_new_ids(named, new_ids).items():

@@ -71,20 +71,19 @@ def trim(
     batches = common.gate_batches(rows, tasks.collator(tokenizer))
     before = common.logits_of(model, batches)
     size, parameters = model.config.vocab_size, model.num_parameters()
-    smaller, old_ids = vocabulary.trim(model, tokenizer, wanted)
+    smaller, new_ids = vocabulary.trim(model, tokenizer, wanted)
     again = tasks.encode(task, "train", smaller)
     others = sum(
-        ids != [old_ids[index] for index in new_ids]
-        for ids, new_ids in zip(rows["input_ids"], again["input_ids"], strict=True)
+        [new_ids[index] for index in before_ids] != after_ids
+        for before_ids, after_ids in zip(rows["input_ids"], again["input_ids"], strict=True)
     )
     if others:
         raise GateError(f"gate 'vocabulary' failed: {others} of {len(rows)} training texts are read as other tokens")
     gate = parity.VOCABULARY
     if model.get_output_embeddings() is not None:
-        gate, before = parity.VOCABULARY_SCORES, [logits[..., old_ids] for logits in before]
+        gate, before = parity.VOCABULARY_SCORES, [logits[..., [*new_ids]] for logits in before]
     common.pass_gate(gate, before, model, common.gate_batches(again, tasks.collator(smaller)))
-    new_ids = {old: new for new, old in enumerate(old_ids)}
-    counted = {"before": size, "after": len(old_ids), "parameters_removed": parameters - model.num_parameters()}
+    counted = {"before": size, "after": len(new_ids), "parameters_removed": parameters - model.num_parameters()}
     return Trimmed(smaller, vocabulary.with_new_ids(generation_config, new_ids), counted)
 
 

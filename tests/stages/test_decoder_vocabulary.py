@@ -121,7 +121,7 @@ def test_a_bundle_writes_the_same(root, tmp_path):
 
 def test_rows_of_other_tokens_are_caught(root, tmp_path, monkeypatch):
     cut = vocabulary._cut_embedding
-    monkeypatch.setattr(vocabulary, "_cut_embedding", lambda model, rows: cut(model, [rows[-1], *rows[:-1]]))
+    monkeypatch.setattr(vocabulary, "_cut_embedding", lambda model, ids: cut(model, dict(reversed(ids.items()))))
     with pytest.raises(GateError, match="gate 'vocabulary' failed: logits of the kept tokens before and after"):
         dsee_compress.export(root / "prune", output=tmp_path / "export", trim_vocabulary=str(root / "fewer"))
     assert not (tmp_path / "export").exists()

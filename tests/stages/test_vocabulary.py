@@ -140,7 +140,7 @@ def test_what_is_not_there_is_said_in_one_sentence(run, data, tmp_path):
 
 def test_rows_of_other_tokens_are_caught(run, data, tmp_path, monkeypatch):
     cut = vocabulary._cut_embedding
-    monkeypatch.setattr(vocabulary, "_cut_embedding", lambda model, rows: cut(model, [rows[-1], *rows[:-1]]))
+    monkeypatch.setattr(vocabulary, "_cut_embedding", lambda model, ids: cut(model, dict(reversed(ids.items()))))
     with pytest.raises(GateError, match="gate 'vocabulary' failed: logits of model before and after its vocabulary"):
         dsee_compress.export(run / "prune", output=tmp_path / "export", trim_vocabulary=str(data))
     assert not (tmp_path / "export").exists()
