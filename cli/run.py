@@ -24,7 +24,7 @@ def run(
 
     config = stage.read_recipe(recipe, settings or [])
     if dry_run:
-        stage.check(config)
+        stage.check(config, output)
         rows = [
             [
                 planned.name,

@@ -161,7 +161,9 @@ def parent_of(folder: Path, manifest: Manifest) -> Path | None:
 
 
 def link_parent(folder: Path, output: Path) -> Parent:
-    """The reference to `folder` that goes into the manifest of `output`."""
+    """The reference to `folder` that goes into the manifest of `output`; UserError if that is or holds `folder`."""
+    if folder.resolve().is_relative_to(output.resolve()):
+        raise UserError(f"the output {output} would take the place of {folder}, which it is made from; choose another")
     relative = os.path.relpath(folder.resolve(), output.resolve())
     return Parent(path=relative, fingerprint=fingerprint(folder))
 
@@ -196,21 +198,33 @@ def fingerprint(folder: Path) -> str:
     return hashlib.sha256(described.encode()).hexdigest()
 
 
+def require_own(output: Path, stage: Stage) -> None:
+    """UserError if `output` holds anything but what this stage wrote, whole or damaged."""
+    if not output.exists():
+        return
+    if not (output / MANIFEST).is_file():
+        raise UserError(f"{output} already exists and is not a stage folder; choose another output")
+    try:
+        there = read(output)
+    except UserError:
+        return
+    if there.stage != stage:
+        raise UserError(f"{output} already holds the output of {there.stage}; choose another output")
+
+
 @distributed.in_main
 def up_to_date(output: Path, stage: Stage, config: dict[str, Any], identity: dict[str, str], overwrite: bool) -> bool:
     """Whether `output` already holds what this stage would write; never, if it is to be overwritten.
 
-    `identity` maps each outside input, and `parent`, to its fingerprint. Raises UserError, naming the
-    difference, if `output` holds something else. Clears what a kill after the last step left beside it.
+    `identity` maps each outside input, and `parent`, to its fingerprint. Raises UserError as `require_own`, even if
+    it is to be overwritten, or, naming the difference, if `output` was made otherwise. Clears what a kill after the
+    last step left beside it.
     """
     _restore(output)
+    require_own(output, stage)
     if overwrite or not output.exists():
         return False
-    if not (output / MANIFEST).is_file():
-        raise UserError(f"{output} already exists and is not a stage folder; choose another output")
     there = read(output)
-    if there.stage != stage:
-        raise UserError(f"{output} already holds the output of {there.stage}; choose another output")
     was = dict(there.inputs, **({"parent": there.parent.fingerprint} if there.parent else {}))
     differences = [
         f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"

@@ -315,6 +315,12 @@ class DecodingConfig(StrictConfig):
     no_repeat_ngram: int = Field(0, ge=0, description="Tokens of which no sequence is written twice; 0 allows all.")
     max_new_tokens: int = Field(64, ge=1, description="Tokens after which a text is cut.")
 
+    @model_validator(mode="after")
+    def _length_penalty_is_of_beams(self) -> Self:
+        if self.length_penalty != 1 and self.beams == 1:
+            raise ValueError(f"length_penalty {self.length_penalty} is about the scores of beams, and beams is 1")
+        return self
+
 
 class ValidateConfig(DecodingConfig):
     """Options of `validate`."""
@@ -322,8 +328,8 @@ class ValidateConfig(DecodingConfig):
     data: str | None = Field(None, description="As for finetune; the data of the fine-tuning if not given.")
     split: Literal["validation", "test"] = Field("validation", description="Split to measure on.")
     batch_size: int = Field(32, ge=1, description="Examples a forward pass.")
-    max_drop: Fraction = Field(0.01, description="Drop of the metric, in its own unit, that a precision may cost.")
-    max_compression_drop: Fraction = Field(0.02, description="Drop of the metric that the whole way may cost.")
+    max_drop: float = Field(0.01, ge=0, description="Drop of the metric, in its own unit, that a precision may cost.")
+    max_compression_drop: float = Field(0.02, ge=0, description="Drop of the metric that the whole way may cost.")
     seed: Seed = Field(0, description="Seed of the bootstrap.")
 
 
@@ -380,6 +386,8 @@ class GenerateConfig(DecodingConfig):
     def _one_search(self) -> Self:
         if self.temperature and self.beams > 1:
             raise ValueError("temperature draws at random, and beams search for the best; choose one")
+        if self.top_p < 1 and not self.temperature:
+            raise ValueError(f"top_p {self.top_p} is about random choices, and temperature is 0")
         return self
 
 
@@ -402,6 +410,15 @@ class RunConfig(StrictConfig):
             raise ValueError("prune.criterion delta scores heads by the updates of finetune.targets query and value")
         if self.prune.criterion == "slimming" and not self.finetune.slimming:
             raise ValueError("prune.criterion slimming needs the coefficients of finetune.slimming, which is 0")
+        return self
+
+    @model_validator(mode="after")
+    def _numbers_are_not_smoothed(self) -> Self:
+        for section in ("finetune", "prune"):
+            if getattr(self, section).label_smoothing and self.finetune.task == "regression":
+                raise ValueError(
+                    f"{section}.label_smoothing is about classes and tokens, not the numbers of regression"
+                )
         return self
 
 

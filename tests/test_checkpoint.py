@@ -130,6 +130,45 @@ def test_what_a_kill_after_the_last_step_left_is_cleared(tmp_path, pruned):
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
+@pytest.mark.parametrize("held", ["file", "folder", "stage"])
+def test_nothing_but_the_stages_own_output_is_overwritten(pruned, tmp_path, held):
+    import shutil
+
+    output = tmp_path / "output"
+    if held == "file":
+        output.write_text("mine")
+    elif held == "folder":
+        output.mkdir()
+        (output / "thesis.txt").write_text("mine")
+    else:
+        shutil.copytree(pruned, output)
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    with pytest.raises(UserError, match="choose another output"):
+        dsee_compress.export(pruned, output=output, overwrite=True)
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
+def test_a_damaged_output_of_the_stage_is_overwritten(pruned, tmp_path):
+    output = tmp_path / "output"
+    output.mkdir()
+    (output / "dsee.json").write_text("{")
+    with pytest.raises(UserError, match="is damaged; write the folder again"):
+        dsee_compress.export(pruned, output=output, precision="fp32")
+    dsee_compress.export(pruned, output=output, precision="fp32", overwrite=True)
+    assert checkpoint.read(output).stage == "export"
+
+
+def test_no_output_takes_the_place_of_its_source(pruned, tmp_path):
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(pruned.parent, run)
+    for output in (run / "prune", run):
+        with pytest.raises(UserError, match="would take the place of"):
+            dsee_compress.export(run / "prune", output=output, overwrite=True)
+    assert checkpoint.read(run / "prune").stage == "prune"
+
+
 def test_nothing_is_pickled(pruned, tuned, exported):
     for folder in (pruned, tuned, exported):
         assert not {path.suffix for path in folder.iterdir()} & {".bin", ".pt", ".pth", ".pkl"}

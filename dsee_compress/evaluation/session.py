@@ -64,15 +64,23 @@ class Session:
     """One live ONNX Runtime session; `with` frees it, and ends its threads, at the end of the block."""
 
     def __init__(self, path: Path, provider: str = "cpu", threads: int | None = None) -> None:
-        """As `load`."""
+        """As `load`; UserError, too, for a model that gives no logits."""
         self._session = load(path, provider, threads)
+        outputs = [entry.name for entry in self._session.get_outputs()]
+        if "logits" not in outputs:
+            raise UserError(f"{path} has no output 'logits', only {', '.join(outputs)}")
+        self._path = path
         self._provider = provider
         self.inputs: list[str] = [entry.name for entry in self._session.get_inputs()]
         self._optional = {entry.name for entry in self._session.get_overridable_initializers()}
 
     def forward(self, batch: Batch) -> Logits:
-        """Logits (batch, labels) of a padded batch of int64 arrays (batch, sequence)."""
-        given = {name: batch[name] for name in (*self.inputs, *self._optional.intersection(batch))}
+        """Logits (batch, labels) of a padded batch of int64 arrays (batch, sequence); UserError if the model asks for
+        more than these."""
+        try:
+            given = {name: batch[name] for name in (*self.inputs, *self._optional.intersection(batch))}
+        except KeyError as error:
+            raise UserError(f"{self._path} has an input {error}, and is given {', '.join(batch)}") from error
         if self._provider != "cpu":
             return run_bound(self._session, given, self._provider)
         logits: Logits = self._session.run(["logits"], given)[0]

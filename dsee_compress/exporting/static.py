@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import GateError
 from ..evaluation import session
 from ..evaluation.inputs import Batch, Logits
 from . import files
@@ -20,13 +21,16 @@ LEAST_SIGNAL_TO_NOISE = 24.0
 def calibrated(source: Path, target: Path, batches: list[Batch], *, reduce_range: bool, signed: bool) -> dict[str, Any]:
     """Write `source` with every product of weights in int8 (QDQ, per channel) to `target`, but for those that hurt.
 
-    batches: half of them set the ranges, the other half judges. While the logits' signal-to-noise ratio is under
-    LEAST_SIGNAL_TO_NOISE, the product whose return to fp32 helps most alone returns, then the next.
+    batches: every second sets the ranges, the others judge; all do both, where those would be less than two rows.
+    While the logits' signal-to-noise ratio is under LEAST_SIGNAL_TO_NOISE, the product whose return to fp32 helps most
+    alone returns, then the next. GateError if it takes all of them.
     Returns the nodes in fp32 and the ratio in decibels.
     """
     import onnx
 
-    ranging, judging = batches[::2], batches[1::2] or batches
+    ranging, judging = batches[::2], batches[1::2]
+    if sum(len(batch["input_ids"]) for batch in judging) < 2:
+        ranging = judging = batches
     full = onnx.load(str(source))
     typed, quantised = target.with_suffix(".typed.onnx"), target.with_suffix(".all.onnx")
     files.save(_with_types(full), typed)
@@ -48,6 +52,11 @@ def calibrated(source: Path, target: Path, batches: list[Batch], *, reduce_range
         while reached < LEAST_SIGNAL_TO_NOISE and len(kept) < len(order):
             kept = order[: len(kept) + 1]
             reached = signal_to_noise(kept)
+        if len(kept) == len(order):
+            raise GateError(
+                f"gate 'static' failed: the logits' signal-to-noise ratio is {reached:.1f} dB with every product back "
+                f"in fp32 (least {LEAST_SIGNAL_TO_NOISE:g}, with some in int8); leave int8_static out, or take int8"
+            )
     return {"fp32_nodes": kept, "signal_to_noise_db": reached}
 
 

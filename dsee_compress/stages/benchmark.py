@@ -99,14 +99,29 @@ def _contestants(
         if named.keys() & theirs.keys():
             theirs = {f"baseline_{name}": path for name, path in theirs.items()}
         named = theirs | named
-    for other in map(Path, config.compare or []):
-        _require_another(other, folder)
-        files = sorted(other.glob("*.onnx"))
-        if not files:
-            raise UserError(f"{other} has no ONNX model to compare with")
-        named |= {f"{other.name}/{path.name}": path for path in files}
-        identities[str(other.resolve())] = checkpoint.digest(files)
+    for prefix, files in others(config).items():
+        _require_another(files[0].parent, folder)
+        named |= {f"{prefix}/{path.name}": path for path in files}
+        identities[str(files[0].parent)] = checkpoint.digest(files)
     return named, identities
+
+
+def others(config: BenchmarkConfig) -> dict[str, list[Path]]:
+    """The ONNX files of each folder to compare with, by the last parts of its path, as many as tell it from the others.
+
+    UserError for a folder without one.
+    """
+    folders = list(dict.fromkeys(Path(other).resolve() for other in config.compare or []))
+    found = [sorted(folder.glob("*.onnx")) for folder in folders]
+    for folder, files in zip(folders, found, strict=True):
+        if not files:
+            raise UserError(f"{folder} has no ONNX model to compare with")
+    names: list[str] = []
+    count = 0
+    while len({*names}) < len(folders):
+        count += 1
+        names = ["/".join(folder.parts[-count:]) for folder in folders]
+    return dict(zip(names, found, strict=True))
 
 
 def _require_another(other: Path, folder: Path) -> None:

@@ -41,6 +41,8 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
     assert config.precision is not None and config.graph is not None and config.opset is not None
     resolved = config.resolved()
     read = vocabulary.fingerprints(config)
+    if config.target not in targets.known():
+        read["target"] = checkpoint.sha256(Path(config.target))
     link = checkpoint.link_parent(source, output)
     if checkpoint.up_to_date(output, "export", resolved, {"parent": link.fingerprint, **read}, overwrite):
         return output
@@ -100,7 +102,7 @@ def resolve(config: ExportConfig) -> tuple[ExportConfig, Target]:
     target = targets.load(name)
     style = config.graph or target.graph
     whole = {
-        "target": name,
+        "target": name if name in targets.known() else str(Path(name).resolve()),
         "precision": config.precision or target.precision,
         "graph": style,
         "opset": config.opset or (18 if style == "fused" else OPSETS[style][0]),

@@ -38,17 +38,17 @@ def generate(folder: Path, sources: list[str], config: GenerateConfig, tell: Tol
     if config.temperature:
         set_seed(config.seed)
     with OnnxGenerator(there[precision], threads=config.threads) as model:
-        if tell is None:
-            return decoding.generate(model, prompts, config, tokenizer, config.batch_size)
-        return [_told(model, prompt, config, tokenizer, tell) for prompt in prompts]
+        if tell is not None and config.beams == 1:
+            return [_told(model, prompt, config, tokenizer, tell) for prompt in prompts]
+        texts = decoding.generate(model, prompts, config, tokenizer, config.batch_size)
+        if tell is not None:
+            for text in texts:
+                tell(f"{text}\n")
+        return texts
 
 
 def _told(model: Any, prompt: list[int], config: GenerateConfig, tokenizer: PreTrainedTokenizerBase, tell: Told) -> str:
-    if config.beams == 1:
-        (text,) = decoding.generate(model, [prompt], config, tokenizer, 1, _Teller(tokenizer, tell))
-    else:
-        (text,) = decoding.generate(model, [prompt], config, tokenizer, 1)
-        tell(text)
+    (text,) = decoding.generate(model, [prompt], config, tokenizer, 1, _Teller(tokenizer, tell))
     tell("\n")
     return text
 

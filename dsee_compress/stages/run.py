@@ -7,16 +7,20 @@ from typing import Any
 
 import yaml
 
-from .. import checkpoint
+from .. import checkpoint, targets
+from ..checkpoint import Stage
 from ..configs import RunConfig
 from ..errors import UserError
+from ..option_types import split_commas
 
 PATHS = {
     "finetune": {"model", "data"},
-    "export": {"trim_vocabulary", "keep_texts"},
+    "export": {"trim_vocabulary", "keep_texts", "target"},
     "validate": {"data"},
-    "benchmark": {"baseline"},
+    "benchmark": {"baseline", "compare"},
 }
+FOLDERS: dict[str, Stage] = {"finetune": "finetune", "dense": "export", "prune": "prune", "export": "export"}
+"""The stage folders of a run, in their order, and what writes each."""
 SECTIONS = ("finetune", "prune", "export", "validate", "benchmark")
 
 
@@ -40,7 +44,7 @@ def read_recipe(path: Path, settings: list[str]) -> RunConfig:
         raise UserError(f"there is no recipe {path}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that is none
         raise UserError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"recipe {path} must map stages ({', '.join(SECTIONS)}) to their options")
@@ -65,7 +69,7 @@ def plan(config: RunConfig, run: Path, overwrite: bool = False) -> list[PlannedS
     """The stages of a run in order; nothing is started."""
     from . import benchmark, export, finetune, prune, report, validate
 
-    tuned, dense, pruned, exported = (run / name for name in ("finetune", "dense", "prune", "export"))
+    tuned, dense, pruned, exported = (run / name for name in FOLDERS)
     against = config.benchmark.model_copy(update={"baseline": config.benchmark.baseline or str(dense)})
     fp32 = config.export.model_copy(update={"precision": ["fp32"], "trim_vocabulary": None, "keep_texts": None})
     return [
@@ -104,8 +108,9 @@ def plan(config: RunConfig, run: Path, overwrite: bool = False) -> list[PlannedS
     ]
 
 
-def check(config: RunConfig) -> None:
-    """Raise UserError for what would stop a run only after hours: the model, splits, devices, lengths, precisions."""
+def check(config: RunConfig, run: Path) -> None:
+    """Raise UserError for what would stop a run only after hours: what stands where it writes, the model, splits,
+    devices, lengths, precisions."""
     from .. import architectures, tasks
     from ..adapters import model as adapters
     from ..evaluation import session
@@ -114,9 +119,15 @@ def check(config: RunConfig) -> None:
     from ..training import trainer
     from . import benchmark, export
 
+    if run.is_file():
+        raise UserError(f"{run} is a file; give a folder for the run")
+    if (run / checkpoint.MANIFEST).is_file():
+        raise UserError(f"{run} is a stage folder; give another folder for the run")
+    for folder, stage in FOLDERS.items():
+        checkpoint.require_own(run / folder, stage)
     exported, _ = export.resolve(config.export)
-    if config.benchmark.provider is not None:
-        session.require_provider(config.benchmark.provider)
+    session.require_provider(config.benchmark.provider or "cpu")
+    benchmark.others(config.benchmark)
     if config.benchmark.baseline is not None:
         checkpoint.read(Path(config.benchmark.baseline), "export")
     location = pretrained.locate(config.finetune.model)
@@ -136,17 +147,13 @@ def check(config: RunConfig) -> None:
         tasks.encode(task.model_copy(update={"data": where}), split, tokenizer)
     if config.export.trim_vocabulary is not None:
         tasks.describe(data.locate(config.export.trim_vocabulary), config.finetune)
-    for stage in (config.finetune, config.prune):
-        trainer.resolve_precision(stage.precision, trainer.resolve_device(stage.device))
+    for training in (config.finetune, config.prune):
+        trainer.resolve_precision(training.precision, trainer.resolve_device(training.device))
 
 
 def run(config: RunConfig, output: Path, overwrite: bool = False) -> Path:
     """Run every stage that is not up to date; the report is in `output`."""
-    if output.is_file():
-        raise UserError(f"{output} is a file; give a folder for the run")
-    if (output / checkpoint.MANIFEST).is_file():
-        raise UserError(f"{output} is a stage folder; give another folder for the run")
-    check(config)
+    check(config, output)
     for stage in plan(config, output, overwrite):
         stage.start()
     return output
@@ -157,11 +164,18 @@ def _apply(content: dict[str, Any], setting: str) -> None:
     section, dot, option = key.strip().partition(".")
     if not (equals and dot and section and option):
         raise UserError(f"--set {setting}: write it as stage.option=value, for example prune.heads=0.5")
+    options = content.setdefault(section, {})
+    if not isinstance(options, dict):
+        raise UserError(f"--set {setting}: the recipe's {section} maps no options to values, but is {options!r}")
     try:
-        content.setdefault(section, {})[option] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        options[option] = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         raise UserError(f"--set {setting}: {value!r} is not a value") from error
 
 
 def _beside(recipe: Path, value: Any) -> Any:
-    return str(recipe.parent / value) if isinstance(value, str) and (recipe.parent / value).exists() else value
+    values = split_commas(value)
+    if isinstance(values, list) and len(values) > 1:
+        return [_beside(recipe, one) for one in values]
+    there = isinstance(value, str) and value not in targets.known() and (recipe.parent / value).exists()
+    return str(recipe.parent / value) if there else value

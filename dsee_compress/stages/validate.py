@@ -36,14 +36,15 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
     if manifest.stage == "export":
         session.runtime()
     task = manifest.task.model_copy(update={"data": data.locate(config.data or manifest.task.data)})
+    chain, trimmed = lineage(folder, manifest), vocabulary.is_trimmed(manifest)
     key = {
         "config": config.resolved() | {"data": task.data},
         "folder": checkpoint.fingerprint(folder),
+        "lineage": [made.stage for _, made in chain],
         "data": data.fingerprint(task.data, config.split),
     }
     if not overwrite and checkpoint.has_result(folder / RESULT, key):
         return folder
-    chain, trimmed = lineage(folder, manifest), vocabulary.is_trimmed(manifest)
     with step("read the data"):
         tokenizers = {vocabulary.is_trimmed(made): common.tokenizer_of(source) for source, made in chain}
         exams = {kind: examination.whole(task, config.split, own, config) for kind, own in tokenizers.items()}

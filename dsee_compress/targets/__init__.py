@@ -45,7 +45,7 @@ def load(name: str) -> Target:
         raise UserError(f"there is no target {name!r}; known are {', '.join(known())}, or give a YAML file of your own")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that is none
         raise UserError(f"target {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"target {path} must map options to values")

@@ -1,5 +1,6 @@
 """Mistakes in a recipe, an installation or the command itself: exit code 2 and one sentence (DESIGN section 10)."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,8 @@ def recipe(tmp_path: Path, content: object) -> Path:
         ({"finetune": {"model": "x", "data": "x"}, "validate": {"splt": 1}}, "did you mean 'split'?"),
         ("- a\n- b\n", "must map stages (finetune, prune, export, validate, benchmark)"),
         ("finetune: {model: [", "is not YAML"),
+        ("finetune: {model: x, data: 2024-13-45}", "is not YAML: month must be in 1..12"),
+        ({"finetune": {"model": "x", "data": "x"}, "prune": "hello"}, "prune: input should be a valid dictionary"),
     ],
 )
 def test_wrong_recipe(shell, tmp_path, content, sentence):
@@ -63,6 +66,9 @@ def test_no_such_recipe(shell, tmp_path):
         ("finetune.text=nope", "has no column 'nope'"),
         ("finetune.metric=spearman", "metric spearman is not of classification"),
         ("finetune.task=regression", "regression needs numbers"),
+        ("finetune.data=2024-13-45", "'2024-13-45' is not a value"),
+        ("benchmark.compare=/nowhere", "/nowhere has no ONNX model to compare with"),
+        ("validate.length_penalty=0.9", "length_penalty 0.9 is about the scores of beams, and beams is 1"),
     ],
 )
 def test_wrong_setting(shell, tmp_path, bert, data, setting, sentence):
@@ -70,6 +76,37 @@ def test_wrong_setting(shell, tmp_path, bert, data, setting, sentence):
     if setting.startswith("finetune.targets"):
         content["prune"] = {"criterion": "delta"}
     refused(shell("run", recipe(tmp_path, content), "--output", tmp_path / "run", "--set", setting), sentence)
+
+
+def test_a_setting_of_what_is_no_section(shell, tmp_path):
+    path = recipe(tmp_path, {"finetune": {"model": "x", "data": "x"}, "prune": "hello"})
+    result = shell("run", path, "--output", tmp_path / "run", "--set", "prune.heads=0.5")
+    refused(result, "the recipe's prune maps no options to values, but is 'hello'")
+
+
+@pytest.mark.parametrize("section", ["finetune", "prune"])
+def test_smoothed_numbers(shell, tmp_path, section):
+    content = {"finetune": {"model": "x", "data": "x", "task": "regression"}}
+    content.setdefault(section, {})["label_smoothing"] = 0.1
+    refused(
+        shell("run", recipe(tmp_path, content), "--output", tmp_path / "run"),
+        f"{section}.label_smoothing is about classes and tokens, not the numbers of regression",
+    )
+
+
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_what_stands_where_a_run_writes(shell, tmp_path, bert, data, bert_tuned, dry):
+    path = recipe(tmp_path, {"finetune": {"model": str(bert), "data": str(data)}})
+    file, own = tmp_path / "file", tmp_path / "run"
+    file.write_text("mine")
+    (own / "dense").mkdir(parents=True)
+    (own / "dense" / "thesis.txt").write_text("mine")
+    refused(shell("run", path, "--output", file, *dry), "is a file; give a folder for the run")
+    refused(shell("run", path, "--output", own, "--overwrite", *dry), "dense already exists and is not a stage folder")
+    shutil.rmtree(own / "dense")
+    shutil.copytree(bert_tuned, own / "export")
+    refused(shell("run", path, "--output", own, "--overwrite", *dry), "export already holds the output of finetune")
+    assert {path.name for path in own.iterdir()} == {"export"} and file.read_text() == "mine"
 
 
 def test_run_into_a_stage_folder(shell, tmp_path, bert, data, bert_tuned):

@@ -184,10 +184,18 @@ def test_recipe_paths_are_beside_the_recipe(bert, data, tmp_path, monkeypatch):
     from dsee_compress.stages.run import read_recipe
 
     (tmp_path / "here").mkdir()
-    (tmp_path / "here" / "data").symlink_to(data)
-    path = tmp_path / "here" / "recipe.yaml"
-    path.write_text("finetune: {model: bert-base-uncased, data: data}")
+    here = tmp_path / "here"
+    (here / "data").symlink_to(data)
+    (here / "board.yaml").write_text("")
+    for folder in ("one", "other", "mobile"):
+        (here / folder).mkdir()
+    path = here / "recipe.yaml"
+    content = "finetune: {model: bert-base-uncased, data: data}\nexport: {target: TARGET}\nbenchmark: {compare: OTHERS}"
     monkeypatch.chdir("/")
-    config = read_recipe(path, [])
-    assert Path(config.finetune.data) == tmp_path / "here" / "data"
-    assert config.finetune.model == "bert-base-uncased"
+    for target, others in (("board.yaml", "[one, other, /far]"), ("mobile", '"one,other,/far"')):
+        path.write_text(content.replace("TARGET", target).replace("OTHERS", others))
+        config = read_recipe(path, [])
+        assert Path(config.finetune.data) == here / "data"
+        assert config.finetune.model == "bert-base-uncased"
+        assert config.export.target == (str(here / target) if target == "board.yaml" else "mobile")
+        assert config.benchmark.compare == [str(here / "one"), str(here / "other"), "/far"]

@@ -3,6 +3,7 @@
 import json
 from itertools import product
 
+import onnx
 import pytest
 
 import dsee_compress
@@ -32,6 +33,38 @@ def test_a_grid_has_a_row_for_every_artifact_in_every_setting(cut):
     assert len(result["latency"]) == 2
     assert all(row["speedup"]["value"] == 1.0 for row in rows if row["artifact"] == "pruned_fp32")
     assert all(row["cold_start_ms"] > row["p50_ms"] for row in rows)
+
+
+def test_folders_of_one_name_are_told_apart(cut, tmp_path):
+    for place in ("one", "other"):
+        (tmp_path / place / "export").mkdir(parents=True)
+        (tmp_path / place / "export" / "model.onnx").write_bytes((cut / "model.onnx").read_bytes())
+    folders = [str(tmp_path / place / "export") for place in ("one", "other", "one")]
+    dsee_compress.benchmark(cut, compare=folders, sequence_length=8, overwrite=True, **FEW)
+    names = [row["artifact"] for row in measured(cut)["latency"]]
+    assert names == ["pruned_fp32", "pruned_int8", "one/export/model.onnx", "other/export/model.onnx"]
+
+
+@pytest.mark.parametrize(
+    "inputs, output, sentence",
+    [
+        (["input_ids"], "last_hidden_state", "has no output 'logits', only last_hidden_state"),
+        (["pixels"], "logits", "has an input 'pixels', and is given input_ids, attention_mask, token_type_ids"),
+    ],
+)
+def test_a_model_of_another_kind_is_refused(cut, tmp_path, inputs, output, sentence):
+    int64 = onnx.TensorProto.INT64
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", inputs, [output])],
+        "other",
+        [onnx.helper.make_tensor_value_info(name, int64, ["batch", "length"]) for name in inputs],
+        [onnx.helper.make_tensor_value_info(output, int64, ["batch", "length"])],
+    )
+    (tmp_path / "other").mkdir()
+    opset = onnx.helper.make_opsetid("", 18)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), tmp_path / "other" / "model.onnx")
+    with pytest.raises(UserError, match=sentence):
+        dsee_compress.benchmark(cut, compare=[str(tmp_path / "other")], sequence_length=8, overwrite=True, **FEW)
 
 
 @pytest.mark.parametrize("option, least", [("sequence_length", 2), ("batch", 1), ("threads", 1)])

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from dsee_compress_cli import main as cli
 
+import dsee_compress
 from dsee_compress import architectures, checkpoint
 from dsee_compress.evaluation import shares
 from dsee_compress.exporting import decoder
@@ -87,6 +88,31 @@ def test_inspect_names_the_prompt_and_the_cache(finished, capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert "generation (bleu), prompt '{source}\\n'" in shown and "0 labels" not in shown
     assert "memory_bytes_per_token" in shown
+
+
+@pytest.mark.parametrize("search", [{}, {"beams": 3, "length_penalty": 0.9, "batch_size": 2}])
+def test_generate_prints_a_text_a_line(search, finished, capsys):
+    sources = ["name : Aromi", "name : The Mill | food : French", "food : French"]
+    options = {**search, "max_new_tokens": 8, "precision": "int8"}
+    written = dsee_compress.generate(finished / "export", sources, **options)
+    given = [str(part) for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
+    prompts = [part for source in sources for part in ("--prompt", source)]
+    capsys.readouterr()
+    assert cli._run(["generate", str(finished / "export"), *prompts, *given], debug=True) == 0
+    assert capsys.readouterr().out.split() == " ".join(written).split()
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--top-p", "0.3"], "top_p 0.3 is about random choices, and temperature is 0"),
+        (["--length-penalty", "2"], "length_penalty 2.0 is about the scores of beams, and beams is 1"),
+        (["--temperature", "1", "--beams", "2"], "temperature draws at random, and beams search for the best"),
+    ],
+)
+def test_options_of_another_search_are_refused(options, words, finished, capsys):
+    assert cli._run(["generate", str(finished / "export"), "--prompt", "name : Aromi", *options], debug=False) == 2
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The whole way on real small models of each family: what each stage leaves, and that it is what it says."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from transformers import PreTrainedModel
 
 import dsee_compress
 from dsee_compress import architectures, checkpoint
+from dsee_compress.configs import ValidateConfig
+from dsee_compress.errors import UserError
 from dsee_compress.weights import load_tensors
 
 from ..adapters.test_peft import lora
@@ -85,6 +88,26 @@ def test_validate_measures_the_whole_lineage(exported):
     )
     assert result["predictions"]["pruned"] == result["predictions"]["onnx_fp32"]
     assert {gate["gate"] for gate in result["gates"]} == {"precision", "compression"}
+
+
+def test_a_result_without_the_parents_is_measured_anew_once_they_are_back(exported, tmp_path):
+    run, options = tmp_path / "run", {"max_compression_drop": 0.5, "max_drop": 0.5}
+    shutil.copytree(exported.parent, run)
+
+    def measured() -> list[str]:
+        dsee_compress.validate(run / "export", **options)
+        return list(json.loads((run / "export" / "validation.json").read_text())["accuracy"])
+
+    (run / "prune").rename(run / "away")
+    assert measured() == ["onnx_fp32", "onnx_int8"]
+    (run / "away").rename(run / "prune")
+    assert measured() == ["dense_finetuned", "pruned", "onnx_fp32", "onnx_int8"]
+
+
+def test_an_allowed_drop_is_in_the_metrics_own_unit():
+    assert ValidateConfig.parse({"max_drop": 5, "max_compression_drop": 20}).max_drop == 5
+    with pytest.raises(UserError, match="max_drop: input should be greater than or equal to 0"):
+        ValidateConfig.parse({"max_drop": -0.1})
 
 
 def test_benchmark_measures_every_artifact_against_the_baseline(exported, dense):

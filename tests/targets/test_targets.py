@@ -45,6 +45,20 @@ def test_a_target_of_ones_own(bert_tuned, tmp_path):
     assert manifest.metrics["target"]["description"] == "our board"
 
 
+def test_a_target_that_changed_is_another_one(bert_tuned, tmp_path, monkeypatch):
+    path = tmp_path / "board.yaml"
+    path.write_text("description: our board\nmachines: []\nreduce_range: true\nprecision: fp32")
+    monkeypatch.chdir(tmp_path)
+    folder = dsee_compress.export(bert_tuned, output=tmp_path / "out", target="board.yaml")
+    written = (folder / "dsee.json").stat().st_mtime_ns
+    monkeypatch.chdir("/")
+    dsee_compress.export(bert_tuned, output=tmp_path / "out", target=str(path))
+    assert (folder / "dsee.json").stat().st_mtime_ns == written
+    path.write_text(path.read_text().replace("true", "false"))
+    with pytest.raises(UserError, match=r"target was '\w+' and is now '\w+'\); use --overwrite"):
+        dsee_compress.export(bert_tuned, output=tmp_path / "out", target=str(path))
+
+
 @pytest.mark.parametrize(
     "content, sentence",
     [
