@@ -51,7 +51,7 @@ def read_recipe(path: Path, settings: list[str]) -> RunConfig:
     for section, names in PATHS.items():
         options = content.get(section)
         if isinstance(options, dict):
-            content[section] = options | {name: _beside(path, options[name]) for name in names & options.keys()}
+            content[section] = options | {name: _beside(path, name, options[name]) for name in names & options.keys()}
     return parse_recipe(content, settings, str(path))
 
 
@@ -173,9 +173,8 @@ def _apply(content: dict[str, Any], setting: str) -> None:
         raise UserError(f"--set {setting}: {value!r} is not a value") from error
 
 
-def _beside(recipe: Path, value: Any) -> Any:
-    values = split_commas(value)
-    if isinstance(values, list) and len(values) > 1:
-        return [_beside(recipe, one) for one in values]
-    there = isinstance(value, str) and value not in targets.known() and (recipe.parent / value).exists()
-    return str(recipe.parent / value) if there else value
+def _beside(recipe: Path, option: str, value: Any) -> Any:
+    if option == "compare" and isinstance(names := split_commas(value), list):
+        return [_beside(recipe, "", name) for name in names]
+    is_name = not isinstance(value, str) or (option == "target" and value in targets.known())
+    return value if is_name or not (recipe.parent / value).exists() else str(recipe.parent / value)

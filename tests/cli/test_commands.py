@@ -187,15 +187,24 @@ def test_recipe_paths_are_beside_the_recipe(bert, data, tmp_path, monkeypatch):
     here = tmp_path / "here"
     (here / "data").symlink_to(data)
     (here / "board.yaml").write_text("")
-    for folder in ("one", "other", "mobile"):
+    for folder in ("one", "other", "mobile", "a,b"):
         (here / folder).mkdir()
     path = here / "recipe.yaml"
-    content = "finetune: {model: bert-base-uncased, data: data}\nexport: {target: TARGET}\nbenchmark: {compare: OTHERS}"
+    content = (
+        "finetune: {model: bert-base-uncased, data: data}\n"
+        "export: {target: TARGET, trim_vocabulary: 'a,b'}\n"
+        "benchmark: {compare: OTHERS}"
+    )
     monkeypatch.chdir("/")
-    for target, others in (("board.yaml", "[one, other, /far]"), ("mobile", '"one,other,/far"')):
+    for target, others, compared in (
+        ("board.yaml", "[one, /far]", [str(here / "one"), "/far"]),
+        ("mobile", '"one,other"', [str(here / "one"), str(here / "other")]),
+        ("mobile", "[one]", [str(here / "one")]),
+    ):
         path.write_text(content.replace("TARGET", target).replace("OTHERS", others))
         config = read_recipe(path, [])
         assert Path(config.finetune.data) == here / "data"
         assert config.finetune.model == "bert-base-uncased"
         assert config.export.target == (str(here / target) if target == "board.yaml" else "mobile")
-        assert config.benchmark.compare == [str(here / "one"), str(here / "other"), "/far"]
+        assert config.export.trim_vocabulary == str(here / "a,b")
+        assert config.benchmark.compare == compared
