@@ -10,7 +10,9 @@ FLOOR = {
     **dict.fromkeys(
         ("adapters", "bundling", "pruning", "exporting", "evaluation", "tasks", "training", "reporting"), 2
     ),
-    **dict.fromkeys(("architectures", "checkpoint", "configs", "distributed", "errors", "option_types", "progress"), 1),
+    **dict.fromkeys(
+        ("architectures", "checkpoint", "configs", "distributed", "errors", "option_types", "progress", "weights"), 1
+    ),
 }
 
 
