@@ -6,6 +6,16 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 
+def from_yaml(text: str) -> Any:
+    """The value that YAML writes; ValueError, in one line, for what is none, such as the date 2024-13-45."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
 def split_commas(value: Any) -> Any:
     """Turn "a,b" and ["a,b", "c"] into ["a", "b", "c"], so that a shell may write either."""
     if isinstance(value, str):

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from .. import checkpoint, targets
 from ..checkpoint import Stage
 from ..configs import RunConfig
 from ..errors import UserError
-from ..option_types import split_commas
+from ..option_types import from_yaml, split_commas
 
 PATHS = {
     "finetune": {"model", "data"},
@@ -43,9 +41,9 @@ def read_recipe(path: Path, settings: list[str]) -> RunConfig:
     if not path.is_file():
         raise UserError(f"there is no recipe {path}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that is none
-        raise UserError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
+        content = from_yaml(path.read_text(encoding="utf-8")) or {}
+    except ValueError as error:
+        raise UserError(f"recipe {path} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"recipe {path} must map stages ({', '.join(SECTIONS)}) to their options")
     for section, names in PATHS.items():
@@ -168,8 +166,8 @@ def _apply(content: dict[str, Any], setting: str) -> None:
     if not isinstance(options, dict):
         raise UserError(f"--set {setting}: the recipe's {section} maps no options to values, but is {options!r}")
     try:
-        options[option] = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
+        options[option] = from_yaml(value)
+    except ValueError as error:
         raise UserError(f"--set {setting}: {value!r} is not a value") from error
 
 

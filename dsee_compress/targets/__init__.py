@@ -4,13 +4,12 @@ import platform
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import Field
 
 from ..configs import Graph, Precisions, StrictConfig
 from ..errors import UserError
 from ..evaluation import environment
-from ..option_types import Names
+from ..option_types import Names, from_yaml
 
 _HERE = Path(__file__).parent
 
@@ -44,9 +43,9 @@ def load(name: str) -> Target:
     if not path.is_file():
         raise UserError(f"there is no target {name!r}; known are {', '.join(known())}, or give a YAML file of your own")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that is none
-        raise UserError(f"target {path} is not YAML: {' '.join(str(error).split())}") from error
+        content = from_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"target {path} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"target {path} must map options to values")
     return Target.parse(content, str(path))
