@@ -80,8 +80,8 @@ def count(
     Of a decoder those of its blocks: how much of the vocabulary's product runs is up to who calls it.
 
     heads, neurons: how many of them each layer of the config's model keeps. first_token: as exported, with the last
-    layer computed for the token alone that the head reads. one_query: whether its attention then has one query, too;
-    not where it is exported as several nodes, as a family's is that has no fusion.
+    layer computed for the token alone that the head reads. one_query: whether its attention is then that of one query,
+    without keys and values; not where it is exported as several nodes, as a family's is that has no fusion.
     """
     decoder = architectures.get(config.model_type).decoder
     # Rotary positions ask for autocast, which knows no meta device; DeBERTa's scripted functions know no fake tensors.
@@ -95,25 +95,26 @@ def count(
         with FlopCounterMode(display=False) as counter, _Yes():
             counted = model.base_model if decoder else model
             counted(input_ids=ids, attention_mask=torch.ones_like(ids))
-    table = architectures.of(model)
-    one_query = one_query and table.fuses_attention
-    by_token = _by_token(table, len(heads) - 1, counter, one_query) if first_token else 0
-    return int(counter.get_total_flops()) - by_token * (length - 1) // length
+    whole = int(counter.get_total_flops())
+    if not first_token:
+        return whole
+    layer = architectures.layers(model)[-1]
+    last = _by_place(layer.architecture, len(heads) - 1, counter)
+    one_row = [last[place] for place in ("attention_output", "ffn_in", "ffn_out")]
+    if not (one_query and layer.architecture.fuses_attention):
+        return whole - sum(one_row) * (length - 1) // length
+    # The weights of keys and values meet a row, too: the query and the answer. What mixes is as wide as the model then.
+    one_row += [last[place] for place in ("query", "key", "value")]
+    mixing = last["mixing"] // length * (config.hidden_size // layer.head_size)
+    return whole - sum(one_row) * (length - 1) // length - last["mixing"] + mixing
 
 
-def _by_token(table: Architecture, layer: int, counter: FlopCounterMode, with_query: bool) -> int:
-    """FLOPs of a layer that each token causes for itself alone: all but keys and values, or but the attention."""
+def _by_place(table: Architecture, layer: int, counter: FlopCounterMode) -> dict[str, int]:
+    """FLOPs of a layer's Linears, and under "mixing" of the attention's products of queries, keys and values."""
     modules = {name.partition(".")[2]: sum(kinds.values()) for name, kinds in counter.get_flop_counts().items()}
-
-    def of(path: str) -> int:
-        return modules[f"{table.layers}.{layer}.{path}"]
-
-    alone = sum(of(path) for place, path in table.linears.items() if place in ("attention_output", "ffn_in", "ffn_out"))
-    if with_query:
-        inside = [path for path in table.linears.values() if path.startswith(f"{table.attention}.")]
-        products = of(table.attention) - sum(of(path) for path in inside)
-        alone += of(table.linears["query"]) + products
-    return alone
+    found: dict[str, int] = {place: modules.get(f"{table.layers}.{layer}.{path}", 0) for place, path in table.linears.items()}
+    inside = sum(found[place] for place, path in table.linears.items() if path.startswith(f"{table.attention}."))
+    return {**found, "mixing": modules[f"{table.layers}.{layer}.{table.attention}"] - inside}
 
 
 class _Yes(TorchDispatchMode):

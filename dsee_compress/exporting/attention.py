@@ -8,12 +8,18 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
 
-def separate(model: Any, node: "NodeProto", query_source: str | None = None) -> None:
-    """Put MultiHeadAttention, behind three MatMuls, in the place of the Attention `node` of an OnnxModel.
+def separate_all(model: Any) -> None:
+    """Put MultiHeadAttention, behind three MatMuls, in the place of every Attention node of an OnnxModel.
 
-    Attention holds its projections' weights, which no quantiser but the dynamic one knows, and asks for every token;
-    query_source: the tensor (batch, tokens, width) whose tokens ask instead. The function stays the same.
+    Attention holds its projections' weights, which no quantiser but the dynamic one knows. The function stays the same.
     """
+    for node in model.get_nodes_by_op_type("Attention"):
+        if node.domain == "com.microsoft":
+            _separate(model, node)
+    model.topological_sort()
+
+
+def _separate(model: Any, node: "NodeProto") -> None:
     import onnx
 
     x, weight, bias, mask = node.input[:4]
@@ -23,8 +29,7 @@ def separate(model: Any, node: "NodeProto", query_source: str | None = None) -> 
     for role, part in zip(("query", "key", "value"), parts, strict=True):
         name = f"{node.name}_{role}"
         model.add_initializer(onnx.numpy_helper.from_array(np.ascontiguousarray(part), f"{name}_weight"))
-        source = query_source if role == "query" and query_source else x
-        model.add_node(onnx.helper.make_node("MatMul", [source, f"{name}_weight"], [name], name=name))
+        model.add_node(onnx.helper.make_node("MatMul", [x, f"{name}_weight"], [name], name=name))
         projected.append(name)
     apart = onnx.helper.make_node(
         "MultiHeadAttention",
@@ -38,11 +43,3 @@ def separate(model: Any, node: "NodeProto", query_source: str | None = None) -> 
     model.add_node(apart)
     model.remove_node(node)
     model.remove_initializer(model.get_initializer(weight))
-
-
-def separate_all(model: Any) -> None:
-    """`separate` every Attention node."""
-    for node in model.get_nodes_by_op_type("Attention"):
-        if node.domain == "com.microsoft":
-            separate(model, node)
-    model.topological_sort()

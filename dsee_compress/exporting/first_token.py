@@ -1,8 +1,8 @@
 """Compute only what the task head reads: of the last layer, the first token's row.
 
 A classifier that looks at the first token takes one row of the last layer's output. All that follows the attention acts
-on each token alone, so the row can be taken before it; and of the attention, one query is enough. Keys and values still
-come from all tokens. The function stays the same.
+on each token alone, so the row can be taken before it; and the attention becomes that of one query (`one_query`). The
+function stays the same.
 """
 
 from collections.abc import Iterable
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import files
-from .attention import separate
+from . import files, one_query
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -40,17 +39,6 @@ class Narrowed:
     """Those among them that are a layer's attention."""
 
 
-@dataclass(frozen=True)
-class _Heads:
-    """ONNX's own Attention, with what brings the queries' heads apart and the answers' together."""
-
-    split: "NodeProto"
-    apart: "NodeProto"
-    attention: "NodeProto"
-    together: "NodeProto"
-    merge: "NodeProto"
-
-
 def narrow(path: Path) -> Narrowed:
     """Rewrite the fused or portable graph in `path` so that its last layer computes the first token's row alone.
 
@@ -64,18 +52,20 @@ def narrow(path: Path) -> Narrowed:
             if node.input[index] not in narrowed:
                 node.input[index] = _first(model, node.input[index], axis=1)
     for node in fused:
-        separate(model, node, query_source=_first(model, node.input[0], axis=1))
+        one_query.ask_fused(model, node, _first(model, node.input[0], axis=1))
     for heads in standard:
-        _ask_once(model, heads)
+        masks = [_first(model, mask, axis=2) for mask in heads.attention.input[3:4] if mask]
+        one_query.ask_standard(model, heads, *masks)
     if narrowed:
-        changed = narrowed | {name for heads in standard for node in vars(heads).values() for name in node.output}
-        _forget_shapes(model, changed)
+        parts = [node for heads in standard for node in (heads.split, heads.apart, heads.together)]
+        _forget_shapes(model, narrowed | {name for node in parts for name in node.output})
+        model.prune_graph(allow_remove_graph_inputs=False)
         model.topological_sort()
         files.save(model, path)
     return Narrowed(len(narrowed), len(fused) + len(standard))
 
 
-def _read_by_row(model: Any) -> tuple[list["NodeProto"], list["NodeProto"], list[_Heads]]:
+def _read_by_row(model: Any) -> tuple[list["NodeProto"], list["NodeProto"], list[one_query.StandardHeads]]:
     """The nodes of whose output the heads need the first row alone.
 
     Those that act row by row, ONNX Runtime's Attention, and ONNX's own.
@@ -90,7 +80,7 @@ def _read_by_row(model: Any) -> tuple[list["NodeProto"], list["NodeProto"], list
         if node.op_type == "Attention" and node.domain:
             fused.append(node)
         elif node.op_type == "Reshape":
-            if heads := _heads(model, node, readers, producers):
+            if heads := one_query.standard_heads(model, node, readers, producers):
                 standard.append(heads)
                 of_one_row.add(heads.split.output[0])
         elif _rows_of(model, node):
@@ -115,37 +105,6 @@ def _rows_of(model: Any, node: "NodeProto") -> list[int]:
         return [index for index, name in enumerate(node.input) if weights[name] is None] if shared else []
     count = _ROW_WISE.get(node.op_type, 0)
     return [*range(count)] if all(weights[name] for name in node.input[count:] if name) else []
-
-
-def _heads(
-    model: Any, merge: "NodeProto", readers: dict[str, list["NodeProto"]], producers: dict[str, "NodeProto"]
-) -> _Heads | None:
-    """The attention whose answers `merge` puts together, if its queries alone can be fewer: nothing else reads them."""
-    chain = [merge]
-    for kind in ("Transpose", "Attention", "Transpose", "Reshape"):
-        before = producers.get(chain[0].input[0])
-        if before is None or before.op_type != kind or len(readers[before.output[0]]) > 1 or before.domain:
-            return None
-        chain.insert(0, before)
-    heads = _Heads(*chain)
-    shape = producers.get(heads.split.input[1])
-    if shape is None or shape.op_type != "Concat" or len(shape.input) != 4:
-        return None
-    tokens = model.get_constant_value(shape.input[1])
-    return heads if tokens is not None and tokens.tolist() == [-1] else None
-
-
-def _ask_once(model: Any, heads: _Heads) -> None:
-    """Let the attention answer one query a head; what makes the queries is narrower already."""
-    import onnx
-
-    attention, merge, shape = heads.attention, heads.merge, "first_row_shape"
-    if len(attention.input) > 3 and attention.input[3]:
-        attention.input[3] = _first(model, attention.input[3], axis=2)
-    if model.get_initializer(shape) is None:
-        model.add_initializer(onnx.numpy_helper.from_array(np.array([0, 1, -1], np.int64), shape))
-    merge.input[1] = shape
-    merge.ClearField("attribute")  # allowzero; without it, 0 is the batch as it comes
 
 
 def _first(model: Any, name: str, axis: int) -> str:

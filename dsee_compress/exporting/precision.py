@@ -105,17 +105,16 @@ def dynamic_int8(
 ) -> None:
     """Write `source` with the weights of `operators` in int8 to `target`, but those of the nodes that are `kept`.
 
-    GELU becomes its approximation.
+    A matrix a head stays, too: it multiplies one row, and int8 saves nothing there. GELU becomes its approximation.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    graph = onnx.load(str(source), load_external_data=False).graph
     # The quantiser knows operators by name alone, and takes ONNX's Attention for ONNX Runtime's, which holds weights.
-    standard = [
-        node.name
-        for node in onnx.load(str(source), load_external_data=False).graph.node
-        if node.op_type == "Attention" and not node.domain
-    ]
+    standard = [node.name for node in graph.node if node.op_type == "Attention" and not node.domain]
+    by_head = {entry.name for entry in graph.initializer if len(entry.dims) > 2}
+    of_heads = [node.name for node in graph.node if node.op_type == "MatMul" and not by_head.isdisjoint(node.input)]
     lower = target.with_suffix(".lower.onnx")
     with quiet(*TALKATIVE):
         quantize_dynamic(
@@ -123,7 +122,7 @@ def dynamic_int8(
             lower,
             use_external_data_format=files.is_large(source),
             op_types_to_quantize=list(operators),
-            nodes_to_exclude=[*standard, *kept],
+            nodes_to_exclude=[*standard, *of_heads, *kept],
             per_channel=True,
             reduce_range=reduce_range,
             weight_type=QuantType.QInt8,

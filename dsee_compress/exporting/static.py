@@ -86,6 +86,7 @@ def _quantise(source: Path, target: Path, batches: list[Batch], reduce_range: bo
         use_external_data_format=files.is_large(source),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=["MatMul"],
+        nodes_to_quantize=[node.name for node in _products(onnx.load(str(source), load_external_data=False))],
         per_channel=True,
         reduce_range=reduce_range,
         activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
@@ -116,8 +117,8 @@ def _with_types(full: Any) -> Any:
 
 
 def _products(model: Any) -> list["NodeProto"]:
-    """The MatMuls with a weight."""
-    weights = {entry.name for entry in model.graph.initializer}
+    """The MatMuls with a weight, but those with a matrix a head, which multiply one row."""
+    weights = {entry.name for entry in model.graph.initializer if len(entry.dims) == 2}
     return [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in weights]
 
 
