@@ -112,9 +112,10 @@ def count(
 def _by_place(table: Architecture, layer: int, counter: FlopCounterMode) -> dict[str, int]:
     """FLOPs of a layer's Linears, and under "mixing" of the attention's products of queries, keys and values."""
     modules = {name.partition(".")[2]: sum(kinds.values()) for name, kinds in counter.get_flop_counts().items()}
-    found: dict[str, int] = {place: modules.get(f"{table.layers}.{layer}.{path}", 0) for place, path in table.linears.items()}
-    inside = sum(found[place] for place, path in table.linears.items() if path.startswith(f"{table.attention}."))
-    return {**found, "mixing": modules[f"{table.layers}.{layer}.{table.attention}"] - inside}
+    path = f"{table.layers}.{layer}"
+    found: dict[str, int] = {place: modules.get(f"{path}.{linear}", 0) for place, linear in table.linears.items()}
+    inside = (place for place, linear in table.linears.items() if linear.startswith(f"{table.attention}."))
+    return {**found, "mixing": modules[f"{path}.{table.attention}"] - sum(found[place] for place in inside)}
 
 
 class _Yes(TorchDispatchMode):

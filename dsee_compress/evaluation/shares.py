@@ -13,13 +13,17 @@ from .decoder_shares import Parts
 PARTS = ("embeddings", "attention", "ffn", "task_head")
 _FFN = ("ffn_in", "ffn_out")
 _CARRIES_WEIGHTS_ON = {"Cast", "DequantizeLinear", "Transpose"}
+_PRODUCTS = {"MatMul", "MatMulInteger"}
+_SCALES = {"Cast", "Mul"}
+"""What makes numbers of an integer product."""
 
 
 def megabytes(path: Path, family: Architecture) -> dict[str, float]:
     """MB (10⁶ bytes) of the weights of each of PARTS, with their scales, whatever their precision.
 
-    A weight belongs where its own name or that of a node that reads it says: exporters keep the module's path in
-    one of the two, and the fusion names a layer's query, key and value `Attention_…`. Those of decoders: as Parts says.
+    A weight belongs where its own name or that of a node that reads it says, or the name of the bias that is added to
+    its product: exporters keep the module's path in one of them, and the fusion names a layer's query, key and value
+    `Attention_…`. Those of decoders: as Parts says.
     """
     import onnx
 
@@ -61,13 +65,24 @@ def _by_names(graph: Any, family: Architecture) -> Callable[[str], str | None]:
 
 
 def _names(tensor: str, readers: dict[str, list[Any]]) -> Iterator[str]:
-    """The tensor's name, those of the nodes that read it, and of those that read what only carries it on."""
+    """The tensor's name, those of the nodes that read it, and of those that read what only carries it on; of a product
+    the names of what is added to it."""
     yield tensor
     for node in readers[tensor]:
         yield node.name
         if node.op_type in _CARRIES_WEIGHTS_ON:
-            for output in node.output:
-                yield from _names(output, readers)
+            yield from _names(node.output[0], readers)
+        elif node.op_type in _PRODUCTS:
+            yield from _added(node.output[0], readers)
+
+
+def _added(product: str, readers: dict[str, list[Any]]) -> Iterator[str]:
+    """What is added to a product, once it is a number."""
+    for node in readers[product]:
+        if node.op_type in _SCALES:
+            yield from _added(node.output[0], readers)
+        elif node.op_type == "Add":
+            yield from node.input
 
 
 def _part(name: str, family: Architecture) -> str | None:

@@ -49,8 +49,8 @@ def ask_fused(model: Any, node: "NodeProto", row: str) -> None:
     query_bias, _, value_bias = np.split(model.get_constant_value(bias), 3)
     width, inner = query.shape
     graph = _Additions(model, node.name)
-    graph.add("query", "MatMul", row, graph.weight("query_weight", query))
-    biased = graph.add("biased_query", "Add", f"{node.name}_query", graph.weight("query_bias", query_bias))
+    projected = graph.add("query", "MatMul", row, graph.weight("query_weight", query))
+    biased = graph.add("biased_query", "Add", projected, graph.weight("query_bias", query_bias))
 
     def shaped(name: str, tensor: str, *shape: int) -> str:
         return graph.add(name, "Reshape", tensor, graph.weight(f"{name}_shape", np.array([-1, *shape])))
