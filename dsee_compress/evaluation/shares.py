@@ -13,7 +13,7 @@ from .decoder_shares import Parts
 PARTS = ("embeddings", "attention", "ffn", "task_head")
 _FFN = ("ffn_in", "ffn_out")
 _CARRIES_WEIGHTS_ON = {"Cast", "DequantizeLinear", "Transpose"}
-_PRODUCTS = {"MatMul", "MatMulInteger"}
+_PRODUCTS = {"MatMul", "MatMulInteger", "MatMulNBits"}
 _SCALES = {"Cast", "Mul"}
 """What makes numbers of an integer product."""
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
 Array = NDArray[Any]
+_PRODUCTS = ("one_query_asked", "one_query_value")
+"""What the names of the products end with whose weights are a matrix a head."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def ask_standard(model: Any, heads: StandardHeads, mask_row: str | None = None) 
     """Let the row of queries alone that `heads.split` gives ask; mask_row: the row of the attention's mask, if any."""
     attention, merge = heads.attention, heads.merge
     options = _attributes(attention)
-    graph = _Additions(model, f"{heads.key.bias.input[1].removesuffix('bias')}one_query")
+    graph = _Additions(model, heads.key.bias.input[1].removesuffix("bias"))
     key, value = (model.get_constant_value(part.product.input[1]) for part in (heads.key, heads.value))
     count = key.shape[1] // heads.head_size
     asked = graph.asked(attention.input[0], key, count, options.get("scale", heads.head_size**-0.5))
@@ -107,6 +109,11 @@ def ask_standard(model: Any, heads: StandardHeads, mask_row: str | None = None) 
     merge.input[1] = graph.weight("row_shape", np.array([0, 1, -1]))
     merge.ClearField("attribute")  # allowzero; without it, 0 is the batch as it comes
     model.remove_node(attention)
+
+
+def products(graph: Any) -> list[str]:
+    """Names of a graph's products of one row with a matrix a head: so few, that they stay as precise as they are."""
+    return [node.name for node in graph.node if node.name.endswith(_PRODUCTS)]
 
 
 def _projection(
@@ -121,10 +128,10 @@ def _projection(
 
 
 class _Additions:
-    """Nodes and weights that are added to an OnnxModel in the place of one node, under its name."""
+    """Nodes and weights that are added to an OnnxModel under one name."""
 
     def __init__(self, model: Any, name: str) -> None:
-        self._model, self._name = model, name
+        self._model, self._name = model, f"{name}_one_query"
 
     def weight(self, name: str, array: Array) -> str:
         import onnx

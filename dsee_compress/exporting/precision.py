@@ -9,7 +9,7 @@ from typing import Any
 from ..configs import Precision
 from ..evaluation.inputs import Batch
 from ..progress import quiet
-from . import attention, files, static
+from . import attention, files, one_query, static
 from .activation import approximate_gelu
 
 
@@ -62,7 +62,12 @@ def int4(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str
     with _in_parts(source, target, rules) as parts, quiet(*TALKATIVE):
         # Accuracy level 4 multiplies in int8, which is what a CPU is fast at.
         model = files.load(parts).model
-        quantizer = MatMulNBitsQuantizer(model, block_size=rules.block_size, accuracy_level=4)
+        quantizer = MatMulNBitsQuantizer(
+            model,
+            block_size=rules.block_size,
+            accuracy_level=4,
+            nodes_to_exclude=one_query.products(model.graph),
+        )
         quantizer.process()
         files.save(quantizer.model.model, target)
     return {"block_size": rules.block_size}
@@ -105,7 +110,7 @@ def dynamic_int8(
 ) -> None:
     """Write `source` with the weights of `operators` in int8 to `target`, but those of the nodes that are `kept`.
 
-    A matrix a head stays, too: it multiplies one row, and int8 saves nothing there. GELU becomes its approximation.
+    Those of `one_query` stay, too. GELU becomes its approximation.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -113,8 +118,6 @@ def dynamic_int8(
     graph = onnx.load(str(source), load_external_data=False).graph
     # The quantiser knows operators by name alone, and takes ONNX's Attention for ONNX Runtime's, which holds weights.
     standard = [node.name for node in graph.node if node.op_type == "Attention" and not node.domain]
-    by_head = {entry.name for entry in graph.initializer if len(entry.dims) > 2}
-    of_heads = [node.name for node in graph.node if node.op_type == "MatMul" and not by_head.isdisjoint(node.input)]
     lower = target.with_suffix(".lower.onnx")
     with quiet(*TALKATIVE):
         quantize_dynamic(
@@ -122,7 +125,7 @@ def dynamic_int8(
             lower,
             use_external_data_format=files.is_large(source),
             op_types_to_quantize=list(operators),
-            nodes_to_exclude=[*standard, *of_heads, *kept],
+            nodes_to_exclude=[*standard, *one_query.products(graph), *kept],
             per_channel=True,
             reduce_range=reduce_range,
             weight_type=QuantType.QInt8,
