@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PretrainedConfig
 
 from .. import architectures
-from ..architectures import Architecture
+from ..architectures import Layer
 from ..checkpoint import Structure
 
 
@@ -99,7 +99,7 @@ def count(
     if not first_token:
         return whole
     layer = architectures.layers(model)[-1]
-    last = _by_place(layer.architecture, len(heads) - 1, counter)
+    last = _by_place(layer, len(heads) - 1, counter)
     one_row = [last[place] for place in ("attention_output", "ffn_in", "ffn_out")]
     if not (one_query and layer.architecture.fuses_attention):
         return whole - sum(one_row) * (length - 1) // length
@@ -109,12 +109,13 @@ def count(
     return whole - sum(one_row) * (length - 1) // length - last["mixing"] + mixing
 
 
-def _by_place(table: Architecture, layer: int, counter: FlopCounterMode) -> dict[str, int]:
+def _by_place(layer: Layer, index: int, counter: FlopCounterMode) -> dict[str, int]:
     """FLOPs of a layer's Linears, and under "mixing" of the attention's products of queries, keys and values."""
     modules = {name.partition(".")[2]: sum(kinds.values()) for name, kinds in counter.get_flop_counts().items()}
-    path = f"{table.layers}.{layer}"
-    found: dict[str, int] = {place: modules.get(f"{path}.{linear}", 0) for place, linear in table.linears.items()}
-    inside = (place for place, linear in table.linears.items() if linear.startswith(f"{table.attention}."))
+    table = layer.architecture
+    path = f"{table.layers}.{index}"
+    found: dict[str, int] = {place: modules[f"{path}.{table.linears[place]}"] for place in layer.places}
+    inside = (place for place in layer.places if table.linears[place].startswith(f"{table.attention}."))
     return {**found, "mixing": modules[f"{path}.{table.attention}"] - sum(found[place] for place in inside)}
 
 

@@ -13,9 +13,8 @@ from .decoder_shares import Parts
 PARTS = ("embeddings", "attention", "ffn", "task_head")
 _FFN = ("ffn_in", "ffn_out")
 _CARRIES_WEIGHTS_ON = {"Cast", "DequantizeLinear", "Transpose"}
-_PRODUCTS = {"MatMul", "MatMulInteger", "MatMulNBits"}
-_SCALES = {"Cast", "Mul"}
-"""What makes numbers of an integer product."""
+_PRODUCTS = {"MatMul", "MatMulInteger", "MatMulNBits", "Mul"}
+"""Those of weights, and of the scales that make numbers of them."""
 
 
 def megabytes(path: Path, family: Architecture) -> dict[str, float]:
@@ -77,12 +76,12 @@ def _names(tensor: str, readers: dict[str, list[Any]]) -> Iterator[str]:
 
 
 def _added(product: str, readers: dict[str, list[Any]]) -> Iterator[str]:
-    """What is added to a product, once it is a number."""
+    """What is added to a product, once its scale makes a number of it."""
     for node in readers[product]:
-        if node.op_type in _SCALES:
-            yield from _added(node.output[0], readers)
-        elif node.op_type == "Add":
+        if node.op_type == "Add":
             yield from node.input
+        elif node.op_type in ("Cast", "Mul"):
+            yield from _added(node.output[0], readers)
 
 
 def _part(name: str, family: Architecture) -> str | None:

@@ -23,7 +23,7 @@ def _separate(model: Any, node: "NodeProto") -> None:
     import onnx
 
     x, weight, bias, mask = node.input[:4]
-    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    attributes = attributes_of(node)
     projected = []
     parts = np.split(onnx.numpy_helper.to_array(model.get_initializer(weight)), 3, axis=1)
     for role, part in zip(("query", "key", "value"), parts, strict=True):
@@ -43,3 +43,10 @@ def _separate(model: Any, node: "NodeProto") -> None:
     model.add_node(apart)
     model.remove_node(node)
     model.remove_initializer(model.get_initializer(weight))
+
+
+def attributes_of(node: "NodeProto") -> dict[str, Any]:
+    """The values of a node's attributes, by name."""
+    import onnx
+
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}

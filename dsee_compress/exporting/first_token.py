@@ -50,15 +50,13 @@ def narrow(path: Path) -> Narrowed:
     for node in row_wise:
         for index in _rows_of(model, node):
             if node.input[index] not in narrowed:
-                node.input[index] = _first(model, node.input[index], axis=1)
+                node.input[index] = _first(model, node.input[index])
     for node in fused:
-        one_query.ask_fused(model, node, _first(model, node.input[0], axis=1))
+        one_query.ask_fused(model, node, _first(model, node.input[0]))
     for heads in standard:
-        masks = [_first(model, mask, axis=2) for mask in heads.attention.input[3:4] if mask]
-        one_query.ask_standard(model, heads, *masks)
+        one_query.ask_standard(model, heads)
     if narrowed:
-        parts = [node for heads in standard for node in (heads.split, heads.apart, heads.together)]
-        _forget_shapes(model, narrowed | {name for node in parts for name in node.output})
+        _forget_shapes(model, narrowed)
         model.prune_graph(allow_remove_graph_inputs=False)
         model.topological_sort()
         files.save(model, path)
@@ -107,15 +105,15 @@ def _rows_of(model: Any, node: "NodeProto") -> list[int]:
     return [*range(count)] if all(weights[name] for name in node.input[count:] if name) else []
 
 
-def _first(model: Any, name: str, axis: int) -> str:
-    """The tensor of the first row of `name`, along `axis`, which stays: (batch, 1, width) of (batch, tokens, width)."""
+def _first(model: Any, name: str) -> str:
+    """The tensor of the first row of `name`, which stays: (batch, 1, width) of (batch, tokens, width)."""
     import onnx
 
     row, zero = f"{name}_first_row", "first_row_index"
     if row not in model.output_name_to_node():
         if model.get_initializer(zero) is None:
             model.add_initializer(onnx.numpy_helper.from_array(np.array([0], np.int64), zero))
-        model.add_node(onnx.helper.make_node("Gather", [name, zero], [row], name=row, axis=axis))
+        model.add_node(onnx.helper.make_node("Gather", [name, zero], [row], name=row, axis=1))
     return row
 
 

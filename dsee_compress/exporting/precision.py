@@ -66,7 +66,7 @@ def int4(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str
             model,
             block_size=rules.block_size,
             accuracy_level=4,
-            nodes_to_exclude=one_query.products(model.graph),
+            nodes_to_exclude=one_query.by_head(model.graph),
         )
         quantizer.process()
         files.save(quantizer.model.model, target)
@@ -125,7 +125,7 @@ def dynamic_int8(
             lower,
             use_external_data_format=files.is_large(source),
             op_types_to_quantize=list(operators),
-            nodes_to_exclude=[*standard, *one_query.products(graph), *kept],
+            nodes_to_exclude=[*standard, *one_query.by_head(graph), *kept],
             per_channel=True,
             reduce_range=reduce_range,
             weight_type=QuantType.QInt8,

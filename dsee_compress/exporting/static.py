@@ -86,7 +86,7 @@ def _quantise(source: Path, target: Path, batches: list[Batch], reduce_range: bo
         use_external_data_format=files.is_large(source),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=["MatMul"],
-        nodes_to_exclude=one_query.products(onnx.load(str(source), load_external_data=False).graph),
+        nodes_to_exclude=one_query.by_head(onnx.load(str(source), load_external_data=False).graph),
         per_channel=True,
         reduce_range=reduce_range,
         activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
@@ -118,7 +118,7 @@ def _with_types(full: Any) -> Any:
 
 def _products(model: Any) -> list["NodeProto"]:
     """The MatMuls with a weight, but those of `one_query`."""
-    weights, others = {entry.name for entry in model.graph.initializer}, one_query.products(model.graph)
+    weights, others = {entry.name for entry in model.graph.initializer}, one_query.by_head(model.graph)
     nodes = (node for node in model.graph.node if node.op_type == "MatMul" and node.name not in others)
     return [node for node in nodes if node.input[1] in weights]
 
