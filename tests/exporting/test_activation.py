@@ -8,7 +8,10 @@ import torch
 from onnx import TensorProto, helper
 from onnxruntime.transformers.onnx_model import OnnxModel
 
+from dsee_compress.exporting import precision
 from dsee_compress.exporting.activation import approximate_gelu
+
+from .test_normalisation import loaded
 
 X = np.linspace(-8, 8, 1600, dtype=np.float32).reshape(1, 4, 400)
 BIAS = np.linspace(-1, 1, 400, dtype=np.float32)
@@ -45,3 +48,23 @@ def test_the_approximation_is_off_by_half_a_thousandth_at_most(operator, domain)
     approximate_gelu(model)
     assert 1e-4 < off(model, exact) < 5e-4
     assert off(model, torch.nn.functional.gelu(x, approximate="tanh")) < 1e-5
+
+
+def test_an_integer_product_takes_the_bias(tmp_path):
+    """As ONNX Runtime runs the graph, once it is in int8."""
+    node = helper.make_node
+    nodes = [
+        node("MatMul", ["x", "weight"], ["product"], name="product"),
+        node("BiasGelu", ["product", "bias"], ["y"], name="gelu", domain="com.microsoft"),
+    ]
+    shapes = {"x": [1, 4, 400], "y": [1, 4, 400]}
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items())
+    weight = np.random.default_rng(0).normal(size=(400, 400)).astype(np.float32)
+    tensors = [onnx.numpy_helper.from_array(array, name) for name, array in (("weight", weight), ("bias", BIAS))]
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    graph = helper.make_graph(nodes, "graph", [x], [y], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "full.onnx")
+    precision.dynamic_int8(tmp_path / "full.onnx", tmp_path / "int8.onnx", reduce_range=True)
+    run = {node.op_type: node for node in loaded(tmp_path / "int8.onnx", tmp_path / "run.onnx")}
+    assert run.keys() == {"DynamicQuantizeMatMul", "FastGelu"}
+    assert "bias" in run["DynamicQuantizeMatMul"].input and "bias" not in run["FastGelu"].input
