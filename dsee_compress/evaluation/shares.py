@@ -30,7 +30,8 @@ def megabytes(path: Path, family: Architecture) -> dict[str, float]:
     part_of = Parts(graph, family).of if family.decoder else _by_names(graph, family)
     total = dict.fromkeys(PARTS, 0.0)
     for tensor in graph.initializer:
-        if part := part_of(tensor.name):
+        is_shape = tensor.data_type == onnx.TensorProto.INT64
+        if not is_shape and (part := part_of(tensor.name)):
             total[part] += _bytes(tensor) / 1e6
     return total
 
