@@ -30,8 +30,7 @@ def megabytes(path: Path, family: Architecture) -> dict[str, float]:
     part_of = Parts(graph, family).of if family.decoder else _by_names(graph, family)
     total = dict.fromkeys(PARTS, 0.0)
     for tensor in graph.initializer:
-        is_shape = tensor.data_type == onnx.TensorProto.INT64
-        if not is_shape and (part := part_of(tensor.name)):
+        if part := part_of(tensor.name):
             total[part] += _bytes(tensor) / 1e6
     return total
 
@@ -52,14 +51,18 @@ def vocabulary_megabytes(path: Path, tokens: int) -> float:
 
 
 def _by_names(graph: Any, family: Architecture) -> Callable[[str], str | None]:
-    """The part of the model that a weight of an encoder's graph belongs to, if any."""
+    """The part of the model that a weight of an encoder's graph belongs to, if any; shapes belong to none."""
+    import onnx
+
+    shapes = {entry.name for entry in graph.initializer if entry.data_type == onnx.TensorProto.INT64}
     readers = defaultdict(list)
     for node in graph.node:
         for name in node.input:
             readers[name].append(node)
 
     def part_of(tensor: str) -> str | None:
-        return next(filter(None, (_part(name, family) for name in _names(tensor, readers))), None)
+        names = () if tensor in shapes else _names(tensor, readers)
+        return next(filter(None, (_part(name, family) for name in names)), None)
 
     return part_of
 
