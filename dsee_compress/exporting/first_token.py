@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import files, one_query
+from .attention import attributes_of
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -91,8 +92,7 @@ def _takes_first_row(model: Any, node: "NodeProto", producers: dict[str, "NodePr
     if node.op_type != "Gather" or node.input[0] not in producers:
         return False
     index = model.get_constant_value(node.input[1])
-    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-    return axis == 1 and index is not None and index.shape == () and index == 0
+    return attributes_of(node).get("axis", 0) == 1 and index is not None and index.shape == () and index == 0
 
 
 def _rows_of(model: Any, node: "NodeProto") -> list[int]:

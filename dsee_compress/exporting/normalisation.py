@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import files
+from .attention import attributes_of
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -39,7 +40,7 @@ def _separate(model: Any, node: "NodeProto") -> None:
     import onnx
 
     x, residual, scale, shift, *bias = node.input
-    epsilon = next(attribute.f for attribute in node.attribute if attribute.name == "epsilon")
+    epsilon = attributes_of(node)["epsilon"]
     if bias and bias[0]:
         biased = f"{node.name}_biased"
         model.add_node(onnx.helper.make_node("Add", [x, bias[0]], [biased], name=biased))

@@ -34,7 +34,7 @@ def calibrated(source: Path, target: Path, batches: list[Batch], *, reduce_range
     full = onnx.load(str(source))
     typed, quantised = target.with_suffix(".typed.onnx"), target.with_suffix(".all.onnx")
     files.save(_with_types(full), typed)
-    _quantise(typed, quantised, ranging, reduce_range, signed)
+    _quantise(typed, quantised, ranging, one_query.by_head(full.graph), reduce_range=reduce_range, signed=signed)
     files.remove(typed)
     whole = onnx.load(str(quantised))
     files.remove(quantised)
@@ -66,7 +66,9 @@ def decibels(wanted: Logits, found: Logits) -> float:
     return float(10 * np.log10(wanted.var(axis=0, dtype=np.float64).mean() / noise)) if noise else float("inf")
 
 
-def _quantise(source: Path, target: Path, batches: list[Batch], reduce_range: bool, signed: bool) -> None:
+def _quantise(
+    source: Path, target: Path, batches: list[Batch], excluded: list[str], *, reduce_range: bool, signed: bool
+) -> None:
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -86,7 +88,7 @@ def _quantise(source: Path, target: Path, batches: list[Batch], reduce_range: bo
         use_external_data_format=files.is_large(source),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=["MatMul"],
-        nodes_to_exclude=one_query.by_head(onnx.load(str(source), load_external_data=False).graph),
+        nodes_to_exclude=excluded,
         per_channel=True,
         reduce_range=reduce_range,
         activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,

@@ -43,6 +43,11 @@ def nodes(path, *kinds: str) -> list[onnx.NodeProto]:
     return [node for node in onnx.load(path).graph.node if node.op_type in kinds]
 
 
+def attention_is_one_node(family: str, style: str) -> bool:
+    """Of these families DeBERTa has no fusion, and ELECTRA does not call torch's own attention."""
+    return not family.startswith("deberta") and (family, style) != ("electra", "portable")
+
+
 def test_lower_precisions_stay_near_fp32(everything):
     full = logits(everything / "model.onnx")
     for name, least in DECIBELS.items():
@@ -54,8 +59,7 @@ def test_a_portable_graph_has_standard_operators_alone(everything, style, family
     assert (domains <= {"", "ai.onnx"}) == (style == "portable")
     opset = {entry.domain: entry.version for entry in onnx.load(everything / "model.onnx").opset_import}
     assert opset[""] == (23 if style == "portable" else 18)
-    # Of these families DeBERTa has no fusion, and ELECTRA does not call torch's own attention.
-    fuses = not family.startswith("deberta") and (family, style) != ("electra", "portable")
+    fuses = attention_is_one_node(family, style)
     kinds = {"fused": ("Attention", "MultiHeadAttention"), "portable": ("Attention",)}[style]
     assert len(nodes(everything / "model.onnx", *kinds)) == (models.LAYERS if fuses else 0)
 
@@ -75,7 +79,7 @@ def test_every_product_of_weights_is_lower(everything, family, style):
     """But the two, where attention is one node, that take the last layer's one query to the tokens and back."""
     fp16 = onnx.load(everything / ARTIFACTS["fp16"]).graph.initializer
     assert not [entry.name for entry in fp16 if entry.data_type == onnx.TensorProto.FLOAT and np.prod(entry.dims) > 64]
-    fuses = not family.startswith("deberta") and (family, style) != ("electra", "portable")
+    fuses = attention_is_one_node(family, style)
     for name in ("int8", "int4"):
         graph = onnx.load(everything / ARTIFACTS[name]).graph
         weights = {entry.name: len(entry.dims) for entry in graph.initializer}
