@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=2 python -m tests.benchmarks.latency measure
     python -m tests.benchmarks.latency show
 
-A block is a model, a batch and a length; all contestants take their turns in it, one alive at a time, on full rows.
-Resumable: a block that is in latency.jsonl is not measured again, and what is in --work is not made again.
+A block is a model, a batch and a length on one kind of machine; all contestants take their turns in it, one alive at a
+time, on full rows. Resumable: a block that is in latency.jsonl is not measured again, and what is in --work is not made
+again.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dsee_compress import checkpoint
+from dsee_compress import checkpoint, targets
 from dsee_compress.evaluation import environment, flops
 from dsee_compress.evaluation import latency as timing
 from dsee_compress.evaluation.bootstrap import Interval
@@ -46,9 +47,15 @@ class Block:
     model: str
     batch: int
     length: int
+    target: str
+    """What the machine is (`--target`)."""
+
+    @property
+    def title(self) -> str:
+        return f"{self.model}, {self.target}"
 
     def __str__(self) -> str:
-        return f"{self.model}, {self.batch} × {self.length}"
+        return f"{self.title}, {self.batch} × {self.length}"
 
 
 def measure(blocks: list[Block], threads: int, rounds: int, seconds: float, work: Path) -> None:
@@ -97,6 +104,7 @@ def measure_block(block: Block, field: dict[str, Contestant], setting: timing.Se
             "model": block.model,
             "batch": block.batch,
             "length": block.length,
+            "target": block.target,
             "contestant": name,
             "threads": setting.threads,
             **{key: timing.summarise(samples[name], block.batch)[key] for key in ("p50_ms", "p95_ms")},
@@ -128,22 +136,27 @@ def _flops(contestant: Contestant, length: int, *, first_token: bool = False) ->
 
 
 def show(rows: list[Row]) -> str:
-    """One table a model, and the claims with their figures."""
+    """One table a model and kind of machine, and the claims with their figures."""
     if not rows:
         return "Not yet run."
-    return "\n\n".join([*(table(rows, model) for model in _distinct(rows, "model")), claims(rows)])
+    return "\n\n".join([*(table(rows, title) for title in titles(rows)), claims(rows)])
 
 
-def table(rows: list[Row], model: str) -> str:
+def titles(rows: list[Row]) -> list[str]:
+    """Of the tables, in the order of their first rows."""
+    return list(dict.fromkeys(block_of(row).title for row in rows))
+
+
+def table(rows: list[Row], title: str) -> str:
     """One line a contestant, one column a batch and length: median and times as fast as Optimum's plain export."""
-    mine = [row for row in rows if row["model"] == model]
+    mine = [row for row in rows if block_of(row).title == title]
     shapes = sorted({(row["batch"], row["length"]) for row in mine})
     found = {(row["contestant"], row["batch"], row["length"]): row for row in mine}
     lines = [
-        f"| {model} | size, MB | " + " | ".join(f"{batch} × {length}" for batch, length in shapes) + " |",
+        f"| {title} | size, MB | " + " | ".join(f"{batch} × {length}" for batch, length in shapes) + " |",
         "| --- | --- |" + " --- |" * len(shapes),
     ]
-    for name in _distinct(mine, "contestant"):
+    for name in dict.fromkeys(row["contestant"] for row in mine):
         cells = [_cell(found[name, *shape]) if (name, *shape) in found else "not yet run" for shape in shapes]
         size = next(row["size_mb"] for row in mine if row["contestant"] == name)
         lines.append(f"| {name} | {size:.1f} | " + " | ".join(cells) + " |")
@@ -152,7 +165,7 @@ def table(rows: list[Row], model: str) -> str:
 
 def claims(rows: list[Row]) -> str:
     """One line a figure: whether it and its whole interval are on the right side of what is claimed."""
-    lines = ["| claim | model, batch × length | measured (95 %) | holds |", "| --- | --- | --- | --- |"]
+    lines = ["| claim | model, target, batch × length | measured (95 %) | holds |", "| --- | --- | --- | --- |"]
     for row in rows:
         if row["contestant"] in PRUNED and row["batch"] == 8:
             lines.append(_realised(row, _beside(rows, row, DENSE)))
@@ -176,8 +189,7 @@ def _realised(row: Row, dense: Row) -> str:
 
 def _claim(text: str, row: Row, measured: Interval, bound: float, before: str = "") -> str:
     holds = "yes" if measured.low >= bound else "no" if measured.high < bound else "not told apart"
-    place = f"{row['model']}, {row['batch']} × {row['length']}"
-    return f"| {text} | {place} | {before}{_interval(measured)} | {holds} |"
+    return f"| {text} | {block_of(row)} | {before}{_interval(measured)} | {holds} |"
 
 
 def _cell(row: Row) -> str:
@@ -199,12 +211,8 @@ def _beside(rows: list[Row], row: Row, contestant: str) -> Row:
     return next(other for other in same if other["contestant"] == contestant)
 
 
-def _distinct(rows: list[Row], key: str) -> list[str]:
-    return list(dict.fromkeys(row[key] for row in rows))
-
-
 def block_of(row: Row) -> Block:
-    return Block(row["model"], row["batch"], row["length"])
+    return Block(row["model"], row["batch"], row["length"], row["target"])
 
 
 def measured_rows() -> list[Row]:
@@ -226,7 +234,8 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--work", type=Path, default=Path("runs/latency"))
     given = parser.parse_args(arguments)
     if given.command == "measure":
-        wanted = [Block(m, b, n) for m in given.models for b in given.batches for n in given.lengths]
+        here = targets.host()
+        wanted = [Block(m, b, n, here) for m in given.models for b in given.batches for n in given.lengths]
         done = {block_of(row) for row in measured_rows()}
         pending = [block for block in wanted if block not in done]
         measure(pending, given.threads, given.rounds, given.seconds, given.work)
