@@ -57,8 +57,8 @@ def narrow(path: Path) -> Narrowed:
     for heads in standard:
         one_query.ask_standard(model, heads)
     if narrowed:
-        _forget_shapes(model, narrowed)
         model.prune_graph(allow_remove_graph_inputs=False)
+        _forget_shapes(model, narrowed)
         model.topological_sort()
         files.save(model, path)
     return Narrowed(len(narrowed), len(fused) + len(standard))
@@ -118,7 +118,8 @@ def _first(model: Any, name: str) -> str:
 
 
 def _forget_shapes(model: Any, names: Iterable[str]) -> None:
-    """Drop what the graph says of the shapes of these tensors."""
-    others = [entry for entry in model.model.graph.value_info if entry.name not in {*names}]
+    """Drop what the graph says of the shapes of these tensors, and of those that are gone."""
+    known = model.output_name_to_node().keys() - {*names}
+    kept = [entry for entry in model.model.graph.value_info if entry.name in known]
     del model.model.graph.value_info[:]
-    model.model.graph.value_info.extend(others)
+    model.model.graph.value_info.extend(kept)
