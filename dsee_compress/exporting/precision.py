@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..configs import Precision
+from ..errors import UserError
 from ..evaluation.inputs import Batch
-from ..progress import quiet
-from . import attention, files, one_query, static
+from ..progress import console, quiet
+from . import attention, files, one_query, outliers, rounding, static
 from .activation import approximate_gelu
 
 
@@ -23,6 +24,11 @@ class Rules:
     """Static int8 with signed activations, which ARM multiplies faster."""
     block_size: int
     """Weights of int4 that share a scale."""
+
+    @property
+    def levels(self) -> int:
+        """The largest int8 weight."""
+        return 64 if self.reduce_range else 127
 
 
 Samples = Callable[[], list[Batch]]
@@ -40,19 +46,43 @@ def fp16(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str
 
 
 def int8(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str, Any]:
-    """Write `source` with int8 weights, per channel, and activations quantised as they come, to `target`."""
-    dynamic_int8(source, target, reduce_range=rules.reduce_range)
-    return {"reduce_range": rules.reduce_range}
+    """Write `source` with int8 weights, per channel, and activations quantised as they come, to `target`.
+
+    Where there are samples, channels that are far larger than the others are brought to size first (`outliers`), and
+    weights are rounded to fit them (`rounding`).
+    """
+    try:
+        batches = samples()
+    except UserError as error:
+        console.print(f"int8 is rounded without a look at examples: {error}", markup=False, soft_wrap=True)
+        dynamic_int8(source, target, reduce_range=rules.reduce_range)
+        return {"reduce_range": rules.reduce_range, "equalised": None}
+    with _in_size(source, target, rules, batches) as (in_size, equalised):
+        dynamic_int8(in_size, target, reduce_range=rules.reduce_range)
+        rounding.fit(in_size, target, batches, rules.levels)
+    return {"reduce_range": rules.reduce_range, "equalised": equalised}
 
 
 def int8_static(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str, Any]:
     """Write `source` with int8 weights and ranges of activations that are fixed on training examples to `target`.
 
-    Products that hurt most stay in fp32: see `static.calibrated`.
+    As int8, and products that still hurt stay in fp32: see `static.calibrated`.
     """
-    with _in_parts(source, target, rules) as parts, quiet(*TALKATIVE):
-        options = {"reduce_range": rules.reduce_range, "signed": rules.signed_activations}
-        return static.calibrated(parts, target, samples(), **options) | {"reduce_range": rules.reduce_range}
+    batches = samples()
+    with (
+        _in_parts(source, target, rules) as parts,
+        _in_size(parts, target, rules, batches) as (in_size, equalised),
+        quiet(*TALKATIVE),
+    ):
+        figures = static.calibrated(
+            in_size,
+            target,
+            batches,
+            reduce_range=rules.reduce_range,
+            levels=rules.levels,
+            signed=rules.signed_activations,
+        )
+    return figures | {"reduce_range": rules.reduce_range, "equalised": equalised}
 
 
 def int4(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str, Any]:
@@ -103,6 +133,16 @@ def _in_parts(source: Path, target: Path, rules: Rules) -> Iterator[Path]:
         yield parts
     finally:
         files.remove(parts)
+
+
+@contextmanager
+def _in_size(source: Path, target: Path, rules: Rules, batches: list[Batch]) -> Iterator[tuple[Path, list[str]]]:
+    """A file beside `target` whose products have inputs without outliers, gone afterwards, and which products."""
+    in_size = target.with_suffix(".in_size.onnx")
+    try:
+        yield in_size, outliers.equalise(source, in_size, batches, rules.levels)
+    finally:
+        files.remove(in_size)
 
 
 def dynamic_int8(

@@ -2,26 +2,24 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from ..errors import GateError
 from ..evaluation import session
-from ..evaluation.inputs import Batch, Logits
-from . import files, one_query
-
-if TYPE_CHECKING:
-    from onnx import NodeProto
+from ..evaluation.inputs import Batch
+from . import files, one_query, probe, rounding
 
 LEAST_SIGNAL_TO_NOISE = 24.0
 """Decibels of the logits over what quantisation adds to them, on examples that set no range."""
 
 
-def calibrated(source: Path, target: Path, batches: list[Batch], *, reduce_range: bool, signed: bool) -> dict[str, Any]:
+def calibrated(
+    source: Path, target: Path, batches: list[Batch], *, reduce_range: bool, levels: int, signed: bool
+) -> dict[str, Any]:
     """Write `source` with every product of weights in int8 (QDQ, per channel) to `target`, but for those that hurt.
 
     batches: every second sets the ranges, the others judge; all do both, where those would be less than two rows.
+    levels: the largest weight.
     While the logits' signal-to-noise ratio is under LEAST_SIGNAL_TO_NOISE, the product whose return to fp32 helps most
     alone returns, then the next. GateError if it takes all of them.
     Returns the nodes in fp32 and the ratio in decibels.
@@ -36,18 +34,19 @@ def calibrated(source: Path, target: Path, batches: list[Batch], *, reduce_range
     files.save(_with_types(full), typed)
     _quantise(typed, quantised, ranging, one_query.by_head(full.graph), reduce_range=reduce_range, signed=signed)
     files.remove(typed)
+    rounding.fit(source, quantised, ranging, levels)
     whole = onnx.load(str(quantised))
     files.remove(quantised)
-    wanted = _logits(source, judging)
+    wanted = probe.logits(source, judging)
 
     def signal_to_noise(kept: list[str]) -> float:
         files.save(_with_fp32(whole, full, kept), target)
-        return decibels(wanted, _logits(target, judging))
+        return probe.decibels(wanted, probe.logits(target, judging))
 
     kept: list[str] = []
     reached = signal_to_noise(kept)
     if reached < LEAST_SIGNAL_TO_NOISE:
-        products = [node.name for node in _products(full)]
+        products = [node.name for node in probe.products(full.graph)]
         order = sorted(products, key=lambda name: signal_to_noise([name]), reverse=True)
         while reached < LEAST_SIGNAL_TO_NOISE and len(kept) < len(order):
             kept = order[: len(kept) + 1]
@@ -58,12 +57,6 @@ def calibrated(source: Path, target: Path, batches: list[Batch], *, reduce_range
                 f"in fp32 (least {LEAST_SIGNAL_TO_NOISE:g}, with some in int8); leave int8_static out, or take int8"
             )
     return {"fp32_nodes": kept, "signal_to_noise_db": reached}
-
-
-def decibels(wanted: Logits, found: Logits) -> float:
-    """10 log₁₀ of the variance of `wanted` over the mean square of what `found` differs by."""
-    noise = float(np.square(wanted.astype(np.float64) - found).mean())
-    return float(10 * np.log10(wanted.var(axis=0, dtype=np.float64).mean() / noise)) if noise else float("inf")
 
 
 def _quantise(
@@ -111,18 +104,11 @@ def _with_types(full: Any) -> Any:
 
     model = onnx.ModelProto()
     model.CopyFrom(full)
-    entering = {node.input[0] for node in _products(full)}
+    entering = {node.input[0] for node in probe.products(full.graph)}
     model.graph.value_info.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in sorted(entering)
     )
     return model
-
-
-def _products(model: Any) -> list["NodeProto"]:
-    """The MatMuls with a weight, but those of `one_query`."""
-    weights, others = {entry.name for entry in model.graph.initializer}, one_query.by_head(model.graph)
-    nodes = (node for node in model.graph.node if node.op_type == "MatMul" and node.name not in others)
-    return [node for node in nodes if node.input[1] in weights]
 
 
 def _with_fp32(quantised: Any, full: Any, names: list[str]) -> Any:
@@ -141,8 +127,3 @@ def _with_fp32(quantised: Any, full: Any, names: list[str]) -> Any:
     edited = OnnxModel(model)
     edited.prune_graph()
     return edited.model
-
-
-def _logits(path: Path, batches: list[Batch]) -> Logits:
-    with session.Session(path) as live:
-        return np.concatenate([live.forward(batch) for batch in batches])

@@ -16,7 +16,7 @@ from dsee_compress.evaluation import parity
 from dsee_compress.evaluation.generator import OnnxGenerator
 from dsee_compress.evaluation.inputs import random_prompts
 from dsee_compress.evaluation.session import Session
-from dsee_compress.exporting import decoder, static
+from dsee_compress.exporting import decoder, probe
 from dsee_compress.exporting.precision import Rules
 
 from ..fixtures import decoders
@@ -132,10 +132,10 @@ def test_lower_precisions_stay_near_with_a_past_too(written, style, name, least,
     with OnnxGenerator(path) as full, OnnxGenerator(lower) as small:
         for steps in (0, 5):
             wanted, found = decoder._read(full, batch, steps)[real], decoder._read(small, batch, steps)[real]
-            assert static.decibels(wanted, found) > least
+            assert probe.decibels(wanted, found) > least
         tokens, mask = (torch.as_tensor(batch[key]) for key in ("input_ids", "attention_mask"))
         wanted, found = (model.forward(tokens, mask, logits_to_keep=2).logits.numpy() for model in (full, small))
-        assert found.shape == (4, 2, decoders.VOCABULARY) and static.decibels(wanted, found) > least
+        assert found.shape == (4, 2, decoders.VOCABULARY) and probe.decibels(wanted, found) > least
 
 
 @pytest.mark.parametrize("name", ["int8", "int4"])
@@ -157,7 +157,7 @@ def test_rows_that_are_no_whole_blocks_are_looked_up_all_the_same(written, name,
     model.config.save_pretrained(tmp_path)
     batch = random_prompts([(4, 20)], decoders.VOCABULARY)[0]
     with OnnxGenerator(path) as full, OnnxGenerator(tmp_path / "model.onnx") as small:
-        assert static.decibels(decoder._read(full, batch, 0), decoder._read(small, batch, 0)) > 10
+        assert probe.decibels(decoder._read(full, batch, 0), decoder._read(small, batch, 0)) > 10
 
 
 @pytest.mark.parametrize("family", decoders.FAMILIES)

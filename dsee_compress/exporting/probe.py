@@ -1,0 +1,113 @@
+"""What a graph does on examples: the tensors that it computes, its logits, and what a lower precision adds to them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..evaluation import session
+from ..evaluation.inputs import Batch, Logits
+from . import files, one_query
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+Array = NDArray[np.float32]
+_TOKENS_A_PIECE = 1024
+
+
+def decibels(wanted: Logits, found: Logits) -> float:
+    """10 log₁₀ of the variance of `wanted` over the mean square of what `found` differs by."""
+    noise = float(np.square(wanted.astype(np.float64) - found).mean())
+    return float(10 * np.log10(wanted.var(axis=0, dtype=np.float64).mean() / noise)) if noise else float("inf")
+
+
+def logits(path: Path, batches: list[Batch]) -> Logits:
+    """What the model in `path` gives for all rows of `batches`, (rows, labels)."""
+    with session.Session(path) as live:
+        return np.concatenate([live.forward(batch) for batch in batches])
+
+
+def pieces(batches: list[Batch], tokens: int) -> list[Batch]:
+    """The first batches that have so many tokens, a few rows in each: all tensors of a piece fit into memory."""
+    found, seen = [], 0
+    for batch in batches:
+        if seen >= tokens:
+            break
+        rows, length = batch["input_ids"].shape
+        size = max(_TOKENS_A_PIECE // length, 1)
+        found += [
+            {name: array[start : start + size] for name, array in batch.items()} for start in range(0, rows, size)
+        ]
+        seen += rows * length
+    return found
+
+
+def tensors(path: Path, names: list[str], batches: list[Batch]) -> Iterator[dict[str, Array]]:
+    """What these tensors of the model in `path` hold, (batch, tokens, channels), for each of the batches."""
+    import onnx
+
+    model = onnx.load(str(path))
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    with _opened(model, path) as run:
+        for batch in batches:
+            yield dict(zip(names, run(names, batch), strict=True))
+
+
+@contextmanager
+def disturbed(path: Path, names: list[str]) -> Iterator[Callable[[Batch, dict[str, Array]], Logits]]:
+    """The model in `path` as a function of a batch, and of what is added to some of these tensors, to logits."""
+    import onnx
+
+    model = onnx.load(str(path))
+    added = {}
+    for node in model.graph.node:
+        for index, name in enumerate(node.output):
+            if name in names:
+                node.output[index] = f"{name}_undisturbed"
+                added[name] = onnx.helper.make_node("Add", [f"{name}_undisturbed", f"{name}_added"], [name])
+    for name, node in added.items():
+        model.graph.node.append(node)
+        entry = onnx.helper.make_tensor_value_info(f"{name}_added", onnx.TensorProto.FLOAT, None)
+        model.graph.input.append(entry)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.float32), entry.name))
+    with _opened(model, path) as run:
+        yield lambda batch, errors: run(["logits"], batch | {f"{name}_added": errors[name] for name in errors})[0]
+
+
+@contextmanager
+def _opened(model: Any, path: Path) -> Iterator[Callable[[list[str], Batch], list[Array]]]:
+    """A session of a variant of the model in `path`: a function of names of outputs and a feed."""
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    variant = path.with_suffix(".variant.onnx")
+    try:
+        edited = OnnxModel(model)
+        edited.topological_sort()
+        files.save(edited, variant)
+        live = session.load(variant)
+    finally:
+        files.remove(variant)
+    known = {entry.name for entry in (*live.get_inputs(), *live.get_overridable_initializers())}
+    yield lambda names, feed: live.run(names, {name: feed[name] for name in feed if name in known})
+
+
+def products(graph: Any) -> list["NodeProto"]:
+    """The MatMuls of a graph with a weight, but those of `one_query`."""
+    weights, others = {entry.name for entry in graph.initializer}, one_query.by_head(graph)
+    nodes = (node for node in graph.node if node.op_type == "MatMul" and node.name not in others)
+    return [node for node in nodes if node.input[1] in weights]
+
+
+def matrices(model: Any, nodes: list["NodeProto"]) -> list["NodeProto"]:
+    """Those of the nodes of an OnnxModel whose weight is a matrix that they alone read."""
+    readers = model.input_name_to_nodes()
+
+    def own(node: "NodeProto") -> bool:
+        weight = model.get_initializer(node.input[1])
+        return weight is not None and len(weight.dims) == 2 and len(readers[weight.name]) == 1
+
+    return [node for node in nodes if own(node)]
