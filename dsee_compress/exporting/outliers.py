@@ -29,6 +29,8 @@ _LEAST_GAIN = 1.0
 """Decibels by which factors have to help a product itself to be tried for the logits."""
 _LARGEST = (1, 2, 3, 4, 8, 16, 32, 64)
 """How many channels are brought to the size of the next, or half of it, in each trial."""
+_SMALLEST = 2.0**-16
+"""A channel counts as at least this share of the largest: factors stay far from where numbers end."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ def factors_of(inputs: Array, weight: Array, levels: int) -> tuple[Array, float]
 
     inputs: (tokens, channels); weight: (channels, out); levels: the largest int8 weight.
     """
-    sizes = np.maximum(np.abs(inputs).max(axis=0), np.finfo(np.float32).tiny)
+    sizes = np.abs(inputs).max(axis=0)
+    sizes = np.maximum(sizes, max(sizes.max() * _SMALLEST, np.finfo(np.float32).tiny))
     descending, exact = np.sort(sizes)[::-1], inputs @ weight
     factors = np.ones(len(sizes), np.float32)
     least = before = _power(_error(exact, inputs, weight, factors, levels))

@@ -50,12 +50,13 @@ def fit(source: Path, quantised: Path, batches: list[Batch], levels: int) -> Non
 
 
 def fitted(weight: Array, scale: Array, levels: int, moments: NDArray[np.float64]) -> NDArray[np.int8]:
-    """The levels of a weight, (channels, out), each within ±`levels`.
+    """The levels of a weight, (channels, out), each within ±`levels`; what is pruned, 0, stays 0.
 
     scale: of a level, (out,); moments: Σ x xᵀ of the product's inputs, (channels, channels).
     """
     order = np.argsort(-np.diag(moments), kind="stable")
     rest, moments = weight[order].astype(np.float64), moments[np.ix_(order, order)]
+    present = rest != 0
     moments[np.diag_indices_from(moments)] += _DAMPING * np.diag(moments).mean() or 1.0
     inverse = np.linalg.cholesky(np.linalg.inv(moments)).T
     found = np.empty_like(rest)
@@ -63,7 +64,7 @@ def fitted(weight: Array, scale: Array, levels: int, moments: NDArray[np.float64
         end = min(start + _BLOCK, len(rest))
         errors = np.empty_like(rest[start:end])
         for row in range(start, end):
-            found[row] = np.clip(np.rint(rest[row] / scale), -levels, levels)
+            found[row] = np.clip(np.rint(rest[row] / scale), -levels, levels) * present[row]
             errors[row - start] = (rest[row] - found[row] * scale) / inverse[row, row]
             rest[row + 1 : end] -= np.outer(inverse[row, row + 1 : end], errors[row - start])
         rest[end:] -= inverse[start:end, end:].T @ errors

@@ -62,6 +62,16 @@ def test_one_channel_of_a_few_tokens_takes_most_of_the_range():
     assert gain > 4 and factors[7] <= 1 / 4 and factors[7] == factors.min()
 
 
+def test_channels_without_a_value_are_no_measure():
+    inputs = np.zeros((20, 40), np.float32)
+    weight = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    with np.errstate(all="raise"):
+        assert np.array_equal(outliers.factors_of(inputs, weight, 64)[0], np.ones(40))
+        inputs[:, 3] = 7
+        factors, gain = outliers.factors_of(inputs, weight, 64)
+        assert np.isfinite(factors).all() and factors.min() > 0 and np.isfinite(gain)
+
+
 @pytest.fixture(scope="module", params=["fused", "portable"])
 def exported(bert_tuned, tmp_path_factory, request) -> Path:
     folder = tmp_path_factory.mktemp(request.param) / "out"

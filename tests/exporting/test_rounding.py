@@ -70,6 +70,14 @@ def test_inputs_that_are_not_correlated_get_the_nearest_levels():
         assert np.array_equal(rounding.fitted(weight, scale, 64, moments), np.rint(weight / scale))
 
 
+def test_single_weights_that_are_pruned_stay_out():
+    generator = np.random.default_rng(0)
+    inputs = correlated(generator, 500, 80)
+    weight = (generator.normal(size=(80, 12)) * generator.integers(0, 2, size=(80, 12))).astype(np.float32)
+    found = rounding.fitted(weight, np.abs(weight).max(axis=0) / 64, 64, inputs.T @ inputs)
+    assert not found[weight == 0].any() and found[weight != 0].any()
+
+
 @pytest.mark.parametrize("graph", ["fused", "portable"])
 def test_every_weight_of_a_graph_is_rounded_in_its_scale(bert_tuned, tmp_path, graph):
     folder = dsee_compress.export(bert_tuned, output=tmp_path / "out", precision="fp32", graph=graph)
