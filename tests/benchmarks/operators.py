@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=2 python -m tests.benchmarks.operators
 
-MiniLM, fused, fp32 and int8, as we export it but for outliers, which random tokens do not show, and with one choice undone
-each, in turns, one session alive at a time.
+MiniLM, fused, fp32 and int8, as we export it but for outliers, which random tokens do not show, and with one choice
+undone each, in turns, one session alive at a time.
 """
 
 import argparse
