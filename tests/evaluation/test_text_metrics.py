@@ -131,7 +131,8 @@ def test_a_resample_is_worth_what_its_corpus_is(name, data):
 def test_pairing_narrows_the_interval_of_a_change(name):
     written, truth = corpus(60)
     other = Written(
-        [truth[row][0] if row < 5 else text for row, text in enumerate(written.texts)], written.losses * 1.1
+        [truth[row][0] if row < 5 else text for row, text in enumerate(written.texts)],
+        written.losses * [1.1, 1],
     )
     sampled = bootstrap(METRICS[name], {"old": written, "new": other}, truth)
     change, apart = (sampled["new"] - sampled["old"]).interval, sampled["new"].interval
