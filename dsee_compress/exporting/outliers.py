@@ -9,7 +9,7 @@ changes; and since the multiplication is an operator of its own, only those prod
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,9 +49,16 @@ def equalise(source: Path, target: Path, batches: list[Batch], levels: int) -> l
     batches: examples, which say how large channels are. levels: the largest int8 weight. Returns the names of the
     products whose inputs have factors.
     """
-    pieces = probe.pieces(batches, TOKENS)
-    chosen = _enough(source, _gaining(source, pieces, levels), pieces[0], levels)
-    _write(source, target, chosen)
+    model, pieces = files.load(source), probe.pieces(batches, TOKENS)
+    reading: dict[str, list[NodeProto]] = {}
+    for node in probe.matrices(model, probe.products(model.model.graph)):
+        reading.setdefault(node.input[0], []).append(node)
+    seen = [*probe.tensors(source, [*reading], pieces)]
+    chosen = _enough(source, _gaining(model, reading, seen, levels), pieces[0], seen[0], levels)
+    for equalised in chosen:
+        _multiply(model, equalised)
+    model.topological_sort()
+    files.save(model, target)
     return [node.name for equalised in chosen for node in equalised.products]
 
 
@@ -99,13 +106,13 @@ def _power(error: Array) -> float:
     return float(np.square(error).mean(dtype=np.float64))
 
 
-def _gaining(path: Path, pieces: list[Batch], levels: int) -> list[_Equalised]:
-    """Those whose factors help the products themselves."""
-    model = files.load(path)
-    reading: dict[str, list[NodeProto]] = {}
-    for node in probe.matrices(model, probe.products(model.model.graph)):
-        reading.setdefault(node.input[0], []).append(node)
-    seen = [*probe.tensors(path, [*reading], pieces)]
+def _gaining(
+    model: Any, reading: dict[str, list["NodeProto"]], seen: list[dict[str, Array]], levels: int
+) -> list[_Equalised]:
+    """Those whose factors help the products themselves.
+
+    reading: the products of each tensor; seen: what the tensors hold.
+    """
     found = []
     for tensor, nodes in reading.items():
         inputs = np.concatenate([arrays[tensor].reshape(-1, arrays[tensor].shape[-1]) for arrays in seen])
@@ -116,20 +123,20 @@ def _gaining(path: Path, pieces: list[Batch], levels: int) -> list[_Equalised]:
     return found
 
 
-def _enough(path: Path, found: list[_Equalised], batch: Batch, levels: int) -> list[_Equalised]:
+def _enough(path: Path, found: list[_Equalised], batch: Batch, seen: dict[str, Array], levels: int) -> list[_Equalised]:
     """The fewest that take away ENOUGH: the noise of each product alone is added to it in fp32, and seen in the logits.
 
-    Noise of different products is independent, so what they add to the logits adds up.
+    Noise of different products is independent, so what they add to the logits adds up. seen: what the tensors hold of
+    `batch`.
     """
     if not found:
         return []
     outputs = [node.output[0] for equalised in found for node in equalised.products]
-    inputs = next(probe.tensors(path, [equalised.tensor for equalised in found], [batch]))
     with probe.disturbed(path, outputs) as forward:
         wanted = forward(batch, {})
 
         def noise(equalised: _Equalised, factors: Array) -> float:
-            array = inputs[equalised.tensor]
+            array = seen[equalised.tensor]
             errors = {
                 node.output[0]: _error(array @ weight, array, weight, factors, levels)
                 for node, weight in zip(equalised.products, equalised.weights, strict=True)
@@ -142,23 +149,16 @@ def _enough(path: Path, found: list[_Equalised], batch: Batch, levels: int) -> l
     return best[: 1 + int(np.searchsorted(reached, ENOUGH * reached[-1]))] if best else []
 
 
-def _write(source: Path, target: Path, found: list[_Equalised]) -> None:
+def _multiply(model: Any, equalised: _Equalised) -> None:
+    """Put the factors before the products, and their inverses into the weights."""
     import onnx
 
-    model = files.load(source)
-    nodes = {node.name: node for node in model.nodes()}
-    for equalised in found:
-        name = equalised.products[0].name
-        factors = onnx.numpy_helper.from_array(equalised.factors, f"{name}_factors")
-        in_size = onnx.helper.make_node(
-            "Mul", [equalised.tensor, factors.name], [f"{name}_in_size"], name=f"{name}_in_size"
-        )
-        model.add_initializer(factors)
-        model.add_node(in_size)
-        for product in equalised.products:
-            weight = model.get_initializer(product.input[1])
-            scaled = onnx.numpy_helper.to_array(weight) / equalised.factors[:, None]
-            weight.CopyFrom(onnx.numpy_helper.from_array(scaled, weight.name))
-            nodes[product.name].input[0] = in_size.output[0]
-    model.topological_sort()
-    files.save(model, target)
+    name = equalised.products[0].name
+    factors = onnx.numpy_helper.from_array(equalised.factors, f"{name}_factors")
+    in_size = f"{name}_in_size"
+    model.add_initializer(factors)
+    model.add_node(onnx.helper.make_node("Mul", [equalised.tensor, factors.name], [in_size], name=in_size))
+    for product, weight in zip(equalised.products, equalised.weights, strict=True):
+        scaled = onnx.numpy_helper.from_array(weight / equalised.factors[:, None], product.input[1])
+        model.get_initializer(product.input[1]).CopyFrom(scaled)
+        product.input[0] = in_size

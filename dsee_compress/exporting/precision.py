@@ -59,7 +59,7 @@ def int8(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str
         return {"reduce_range": rules.reduce_range, "equalised": None}
     with _in_size(source, target, rules, batches) as (in_size, equalised):
         dynamic_int8(in_size, target, reduce_range=rules.reduce_range)
-        rounding.fit(in_size, target, batches, rules.levels)
+        rounding.fit(in_size, target, batches)
     return {"reduce_range": rules.reduce_range, "equalised": equalised}
 
 
@@ -74,14 +74,8 @@ def int8_static(source: Path, target: Path, rules: Rules, samples: Samples) -> d
         _in_size(parts, target, rules, batches) as (in_size, equalised),
         quiet(*TALKATIVE),
     ):
-        figures = static.calibrated(
-            in_size,
-            target,
-            batches,
-            reduce_range=rules.reduce_range,
-            levels=rules.levels,
-            signed=rules.signed_activations,
-        )
+        options = {"reduce_range": rules.reduce_range, "signed": rules.signed_activations}
+        figures = static.calibrated(in_size, target, batches, **options)
     return figures | {"reduce_range": rules.reduce_range, "equalised": equalised}
 
 

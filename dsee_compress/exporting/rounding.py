@@ -22,10 +22,10 @@ _BLOCK = 64
 """Rows whose errors are passed on together to those behind them."""
 
 
-def fit(source: Path, quantised: Path, batches: list[Batch], levels: int) -> None:
+def fit(source: Path, quantised: Path, batches: list[Batch]) -> None:
     """Round anew, in the scales that they have, those weights of `quantised` that are int8.
 
-    source: the same graph in fp32; batches: examples; levels: the largest int8 weight.
+    source: the same graph in fp32; batches: examples.
     """
     import onnx
 
@@ -44,6 +44,8 @@ def fit(source: Path, quantised: Path, batches: list[Batch], levels: int) -> Non
     for weight, tensor in inputs.items():
         kept = lower.get_initializer(f"{weight}_quantized")
         scale = lower.get_constant_value(f"{weight}_scale")
+        # The largest weight of a column has the last level.
+        levels = int(np.abs(onnx.numpy_helper.to_array(kept).astype(int)).max())
         rounded = fitted(full.get_constant_value(weight), scale, levels, moments[tensor])
         kept.CopyFrom(onnx.numpy_helper.from_array(rounded, kept.name))
     files.save(lower, quantised)

@@ -13,13 +13,10 @@ LEAST_SIGNAL_TO_NOISE = 24.0
 """Decibels of the logits over what quantisation adds to them, on examples that set no range."""
 
 
-def calibrated(
-    source: Path, target: Path, batches: list[Batch], *, reduce_range: bool, levels: int, signed: bool
-) -> dict[str, Any]:
+def calibrated(source: Path, target: Path, batches: list[Batch], *, reduce_range: bool, signed: bool) -> dict[str, Any]:
     """Write `source` with every product of weights in int8 (QDQ, per channel) to `target`, but for those that hurt.
 
     batches: every second sets the ranges, the others judge; all do both, where those would be less than two rows.
-    levels: the largest weight.
     While the logits' signal-to-noise ratio is under LEAST_SIGNAL_TO_NOISE, the product whose return to fp32 helps most
     alone returns, then the next. GateError if it takes all of them.
     Returns the nodes in fp32 and the ratio in decibels.
@@ -34,7 +31,7 @@ def calibrated(
     files.save(_with_types(full), typed)
     _quantise(typed, quantised, ranging, one_query.by_head(full.graph), reduce_range=reduce_range, signed=signed)
     files.remove(typed)
-    rounding.fit(source, quantised, ranging, levels)
+    rounding.fit(source, quantised, ranging)
     whole = onnx.load(str(quantised))
     files.remove(quantised)
     wanted = probe.logits(source, judging)

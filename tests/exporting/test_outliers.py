@@ -123,7 +123,7 @@ def test_fp32_keeps_every_bit_and_int8_its_signal(with_outlier, tmp_path):
 def test_a_product_with_an_outlier_stays_in_fp32_unless_it_is_brought_to_size(with_outlier, tmp_path):
     path, product = with_outlier
     batches, target = batches_for(path), tmp_path / "static.onnx"
-    figures = static.calibrated(path, target, batches, reduce_range=True, levels=64, signed=False)
+    figures = static.calibrated(path, target, batches, reduce_range=True, signed=False)
     assert figures["fp32_nodes"][0] == product and len(figures["fp32_nodes"]) <= 3
     assert figures["signal_to_noise_db"] >= static.LEAST_SIGNAL_TO_NOISE
     figures = precision.int8_static(path, target, RULES, lambda: batches)

@@ -87,7 +87,7 @@ def test_every_weight_of_a_graph_is_rounded_in_its_scale(bert_tuned, tmp_path, g
         precision.dynamic_int8(source, path, reduce_range=True)
     rows = {"input_ids": np.random.default_rng(0).integers(5, models.VOCABULARY, (16, 12))}
     batches = [rows | {"attention_mask": np.ones((16, 12), int), "token_type_ids": np.zeros((16, 12), int)}]
-    rounding.fit(source, fitted, batches, 64)
+    rounding.fit(source, fitted, batches)
     before, after = ({entry.name: entry for entry in onnx.load(path).graph.initializer} for path in (nearest, fitted))
     assert before.keys() == after.keys()
     graph_of = onnx.load(source).graph
