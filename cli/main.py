@@ -62,6 +62,8 @@ def main() -> None:
     """Run `dsee-compress` with the shell's arguments."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # A thread of OpenMP that spins while it waits keeps a core from the one it waits for, where cores are shared.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     if not distributed.is_main():

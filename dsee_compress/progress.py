@@ -1,8 +1,13 @@
-"""Progress on stderr, so that stdout carries results alone."""
+"""Progress on stderr, so that stdout carries results alone.
+
+On a terminal, a spinner and a bar; elsewhere, in a log file say, a line every half minute.
+"""
 
 import logging
+import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -13,13 +18,50 @@ from . import distributed
 console = Console(stderr=True, quiet=not distributed.is_main())
 
 
+PULSE = 30.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+
 @contextmanager
 def step(text: str) -> Iterator[None]:
-    """Show `text` with a spinner while the block runs, and leave it behind when it ends well."""
+    """Show `text` while the block runs, and leave it behind with the time it took when it ends well."""
     shown = escape(text)
-    with console.status(shown):
+    started = time.monotonic()
+    with console.status(shown), pulse(lambda: f"{text}: {duration(time.monotonic() - started)} so far"):
         yield
-    console.print(f"[green]✓[/] {shown}")
+    seconds = time.monotonic() - started
+    console.print(f"[green]✓[/] {shown}" + (f" ({duration(seconds)})" if seconds >= 1 else ""))
+
+
+@contextmanager
+def pulse(line: Callable[[], str]) -> Iterator[None]:
+    """While the block runs, print `line()` every PULSE seconds; nothing on a terminal, where other things move."""
+    if console.is_terminal:
+        yield
+        return
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(PULSE):
+            console.print(f"… {line()}", markup=False)
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
+
+
+def duration(seconds: float) -> str:
+    """A time as people read it: 7 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .. import checkpoint, distributed
-from ..progress import console
+from ..progress import console, duration, pulse
 
 _WHOLE = "whole.json"
 
@@ -49,9 +50,11 @@ def last_whole_checkpoint(folder: Path) -> tuple[str | None, float]:
 
 
 class RichProgress(TrainerCallback):
-    """A bar with steps, time left and the running loss."""
+    """A bar with steps, time left and the running loss; without a terminal, the same in a line now and then."""
 
     def __init__(self, label: str) -> None:
+        self._label = label
+        self._loss = ""
         self._bar = Progress(
             TextColumn(label),
             BarColumn(),
@@ -60,12 +63,15 @@ class RichProgress(TrainerCallback):
             TextColumn("{task.fields[loss]}"),
             console=console,
         )
+        self._lines = ExitStack()
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Open the bar, at the step from which training goes on."""
+        self._begun, self._first = time.monotonic(), state.global_step
         self._task = self._bar.add_task("train", total=state.max_steps, completed=state.global_step, loss="")
+        self._lines.enter_context(pulse(lambda: self._line(state.global_step, state.max_steps)))
         self._bar.start()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -75,8 +81,17 @@ class RichProgress(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Show the loss of the epoch that ended."""
         if "loss" in (kwargs.get("logs") or {}):
-            self._bar.update(self._task, loss=f"loss {kwargs['logs']['loss']:.3f}")
+            self._loss = f"loss {kwargs['logs']['loss']:.3f}"
+            self._bar.update(self._task, loss=self._loss)
 
     def stop(self) -> None:
         """Close the bar, also when training was stopped."""
+        self._lines.close()
         self._bar.stop()
+
+    def _line(self, done: int, steps: int) -> str:
+        parts = [f"{self._label}: {done} of {steps} steps"]
+        if done > self._first:
+            left = (time.monotonic() - self._begun) / (done - self._first) * (steps - done)
+            parts.append(f"about {duration(left)} left")
+        return ", ".join([*parts, *filter(None, [self._loss])])
