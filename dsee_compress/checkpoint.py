@@ -19,9 +19,13 @@ from pydantic import Field, ValidationError
 from . import distributed
 from .configs import MetricName, StrictConfig, TaskName
 from .errors import UserError
-from .store import folders, watch
+from .progress import console
+from .store import folders, mark, watch
 from .store.folders import MANIFEST as MANIFEST
 from .store.folders import fsync as fsync
+from .store.folders import sha256 as sha256
+from .store.folders import write_json as write_json
+from .store.folders import write_text as write_text
 from .store.folders import writing as writing
 from .weights import load_tensors, load_weights, save_tensors
 
@@ -170,12 +174,6 @@ def link_parent(folder: Path, output: Path) -> Parent:
     return Parent(path=relative, fingerprint=fingerprint(folder))
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def digest(files: list[Path]) -> str:
     """SHA-256 over the names and bytes of `files`, in the order of their names."""
     total = hashlib.sha256()
@@ -247,22 +245,6 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_json(folder / MANIFEST, manifest.model_copy(update={"files": files}).model_dump(mode="json", by_alias=True))
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` to `path` as JSON."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` as a whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        fsync(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def has_result(path: Path, key: dict[str, Any]) -> bool:
     """Whether `path` holds a result that was made with the same `key`."""
     with contextlib.suppress(OSError, ValueError, KeyError):
@@ -274,13 +256,21 @@ def has_result(path: Path, key: dict[str, Any]) -> bool:
 def remembered(path: Path, make: Callable[[], dict[str, "Tensor"]]) -> dict[str, "Tensor"]:
     """The tensors in `path`, or those that `make` returns, which are then written there, whole or not at all.
 
-    Of many processes, the first makes and writes them for all.
+    Where `path` is damaged, its whole folder is made anew. Of many processes, the first makes and writes for all.
     """
+    folder = path.parent
+    if path.is_file():
+        try:
+            mark.read(folder)
+        except ValueError as error:
+            console.print(f"{folder / str(error)} is damaged; this part starts anew", markup=False, soft_wrap=True)
+            shutil.rmtree(folder)
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
         save_tensors(make(), partial)
         fsync(partial)
+        mark.write(folder, {path.name: sha256(partial)})
         partial.replace(path)
     return load_tensors(path)
 
@@ -295,9 +285,15 @@ def resumable(output: Path, key: dict[str, Any]) -> Path:
 def _resumable(output: Path, key: dict[str, Any]) -> Path:
     folder = folders.beside(output, "checkpoints")
     key_file = folder / "key.json"
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         if json.dumps(json.loads(key_file.read_text())) == json.dumps(key):
             return folder
+    if folder.is_dir():
+        console.print(
+            f"{folder} is damaged, or of a training with other options; training starts anew",
+            markup=False,
+            soft_wrap=True,
+        )
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     write_json(key_file, key)

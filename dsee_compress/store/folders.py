@@ -7,15 +7,18 @@ removed. `restore` ends that, or takes it back, after a kill at any point of it.
 
 import contextlib
 import fnmatch
+import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .. import distributed
 from ..errors import UserError
+from . import space
 
 MANIFEST = "dsee.json"
 RESULTS = {
@@ -74,9 +77,10 @@ def writing(output: Path, overwrite: bool) -> Iterator[Path]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        yield partial
-        for path in [*partial.rglob("*"), partial]:
-            fsync(path)
+        with space.told(partial):
+            yield partial
+            for path in [*partial.rglob("*"), partial]:
+                fsync(path)
         if place.exists():
             if not overwrite:
                 raise UserError(f"{output} appeared while it was being made; choose another output")
@@ -133,3 +137,25 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` to `path` as JSON."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as a whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        fsync(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
