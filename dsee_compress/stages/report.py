@@ -10,6 +10,7 @@ from ..errors import UserError
 from ..evaluation import flops, parity, shares
 from ..progress import step
 from ..reporting import devices, figures, render
+from ..store import lock, watch
 from . import benchmark, validate, vocabulary, writing
 
 SCHEMA = 1
@@ -18,12 +19,15 @@ DEVICES = "devices.json"
 
 
 @distributed.in_main
+@lock.exclusive("run")
+@watch.steady("run")
 def report(run: Path, add: list[Path]) -> Path:
     """Write the report of `run` into it: a run's folder, or a validated and benchmarked export folder.
 
     `add` are files that a bundle's bench.py wrote on a device; this report and later ones show what is in them.
     """
     folder = run if (run / checkpoint.MANIFEST).is_file() else run / "export"
+    watch.also(folder)
     manifest = checkpoint.read(folder, "export")
     chain = {described.stage: (path, described) for path, described in validate.lineage(folder, manifest)}
     missing = [stage for stage in ("finetune", "prune") if stage not in chain]
@@ -40,6 +44,7 @@ def report(run: Path, add: list[Path]) -> Path:
         content = compose(chain, validation, measured)
         content |= {"export": export, "devices": measured_elsewhere}
         markdown, html = render.markdown(content), render.html(content, figures.draw(content))
+        watch.require_steady()
         if add:
             checkpoint.write_json(folder / DEVICES, {"key": {"folder": export}, "devices": measured_elsewhere})
         checkpoint.write_json(run / "report.json", content)
