@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,6 +12,8 @@ from rich.markup import escape
 from . import distributed
 
 console = Console(stderr=True, quiet=not distributed.is_main())
+PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
+"""How a line with names of the user's is printed: as it is."""
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..configs import nearest
 from ..errors import UserError
-from ..progress import console
+from ..progress import PLAIN, console
 from .files import SAMPLE, Table
 
 PAIRS = (
@@ -63,10 +63,6 @@ def find_label(table: Table, given: str | None, where: str) -> str:
     if name not in table.columns:
         raise UserError(f"{where} has no label column {name!r} among {', '.join(table.columns)}; name it with --label")
     return name
-
-
-PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
-"""How a line with names of the user's is printed: as it is."""
 
 
 def _usual(columns: list[str], label: str, where: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import checkpoint
 from ..errors import UserError, first_line
 from . import files
-from .files import Parts, Place, Row, Table
+from .files import Place, Row, Table
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -54,8 +54,7 @@ def read_split(location: str, split: str) -> Table:
             raise UserError(f"the {split} split of {location} is empty")
         return _HubTable(rows, split)
     with _readable():
-        tables = [files.read(path) for path in _files(folder, split)]
-    return tables[0] if len(tables) == 1 else Parts(tables)
+        return files.read(_files(folder, split))
 
 
 @contextmanager

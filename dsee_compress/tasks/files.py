@@ -46,15 +46,19 @@ class Table(Protocol):
         """The names of a column's numbers, where the set says what they mean."""
 
 
-def read(path: Path) -> Table:
-    """The table in a file. UserError for a file that is damaged, has no rows or a column twice."""
-    table = READERS[path.suffix](path)
-    if next(iter(table.rows(table.columns[:1])), None) is None:
-        raise UserError(f"{path} has no rows")
-    return table
+def read(paths: Sequence[Path]) -> Table:
+    """The table in a file, or in several, one after the other.
+
+    UserError for a file that is damaged, or has no rows or a column twice.
+    """
+    tables = [READERS[path.suffix](path) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        if next(table.rows(table.columns[:1]), None) is None:
+            raise UserError(f"{path} has no rows")
+    return tables[0] if len(tables) == 1 else _Parts(tables)
 
 
-class Jsonl:
+class _Jsonl:
     """An object a line, in UTF-8; empty lines are passed over."""
 
     untyped = False
@@ -96,7 +100,7 @@ class Jsonl:
         return row
 
 
-class Csv:
+class _Csv:
     """RFC 4180 with a header, in UTF-8: a cell is its text; empty lines are passed over."""
 
     untyped = True
@@ -147,7 +151,7 @@ class Csv:
             yield line
 
 
-class Parquet:
+class _Parquet:
     """Columns as parquet has them; the metadata of `datasets` says which numbers are classes."""
 
     untyped = False
@@ -194,7 +198,7 @@ class Parquet:
             _refuse(self._path, first_line(error))
 
 
-class Parts:
+class _Parts:
     """Several files with the same columns, one after the other."""
 
     def __init__(self, tables: Sequence[Table]) -> None:
@@ -210,7 +214,7 @@ class Parts:
         return self._tables[0].class_names(column)
 
 
-READERS: dict[str, Callable[[Path], Table]] = {".jsonl": Jsonl, ".csv": Csv, ".parquet": Parquet}
+READERS: dict[str, Callable[[Path], Table]] = {".jsonl": _Jsonl, ".csv": _Csv, ".parquet": _Parquet}
 
 
 def is_text(value: str) -> bool:

@@ -35,8 +35,8 @@ class Labels:
         elif type(label) is not type(self._first[0]):
             other, there = self._first
             raise UserError(
-                f"{self._split.where} has labels of different types in {self._split.label!r}: {other!r} ({there}) "
-                f"and {label!r} ({place}); write them alike"
+                f"{self._split.where} has labels of different types in {self._split.label!r}: {_shown(other)} ({there}) "
+                f"and {_shown(label)} ({place}); write them alike"
             )
         return self._seen.setdefault(label, _name(label))
 
@@ -70,6 +70,10 @@ class Labels:
 def _name(label: Label) -> str:
     """As JSON writes it, but for the quotes of a text."""
     return str(label).lower() if isinstance(label, bool) else str(label)
+
+
+def _shown(label: Label) -> str:
+    return repr(label) if isinstance(label, str) else _name(label)
 
 
 _SHOWN = 5
