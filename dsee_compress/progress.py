@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,6 +17,8 @@ from rich.markup import escape
 from . import distributed
 
 console = Console(stderr=True, quiet=not distributed.is_main())
+PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
+"""How a line with names of the user's is printed: as it is."""
 
 
 PULSE = 30.0

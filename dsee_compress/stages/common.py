@@ -11,6 +11,7 @@ from ..errors import UserError
 from ..evaluation import inputs, parity
 from ..evaluation.inputs import Batch, Logits
 from ..evaluation.parity import Gate, Parity
+from ..progress import PLAIN, console
 from . import examination
 from .examination import Collator
 
@@ -36,6 +37,12 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 def gate_batches(rows: Any, collator: Collator) -> list[Batch]:
     """The first rows of a split as padded batches, for the gates between PyTorch models."""
     return inputs.padded_batches(rows.select(range(min(GATE_ROWS, len(rows)))), collator, 16)
+
+
+def tell_read(**splits: Any) -> None:
+    """Say in a line which columns of each encoded split were read, and how many rows there are."""
+    for split, rows in splits.items():
+        console.print(f"read {split}: {rows.info.description}, {len(rows):,} rows", **PLAIN)
 
 
 def logits_of(model: PreTrainedModel, batches: list[Batch]) -> list[Logits]:

@@ -47,6 +47,8 @@ class Examination(Protocol):
     """The task's own first."""
     truth: Any
     """As the metrics take it."""
+    rows: Any
+    """The encoded split."""
     examples: int
 
     def answers(self, subject: Subject) -> Answers:
@@ -88,7 +90,7 @@ class _Labels:
         collator: Collator,
         batch_size: int,
     ) -> None:
-        self.metrics = metrics.of(task)
+        self.metrics, self.rows = metrics.of(task), rows
         self.truth = np.array(rows["labels"])
         self.examples = len(self.truth)
         self._predictions = predictions
@@ -114,6 +116,7 @@ class _Likelihoods:
     def __init__(self, task: Task, rows: Any, collator: Collator, batch_size: int) -> None:
         self.metrics: dict[MetricName, Metric] = {"perplexity": metrics.METRICS["perplexity"]}
         self.truth: Any = None
+        self.rows = rows
         self.examples = len(rows)
         self._batches = inputs.padded_batches(rows, collator, batch_size, labelled=True)
 

@@ -1,7 +1,7 @@
 """adapter or pruned folder → ONNX folder: fused or portable, in the precisions of a target."""
 
 import json
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
     metrics: dict[str, Any] = {"kind": "dense" if parent.stage == "finetune" else "pruned"}
     model, tokenizer, generation_config = _loaded(source, parent, config, metrics)
     watch.require_steady()
+    vocabulary.require_unchanged(config, read)
     rules = precision.Rules(target.reduce_range, target.signed_activations, config.block_size)
     with checkpoint.writing(output, overwrite) as folder:
         fp32 = folder / ARTIFACTS["fp32"]
@@ -66,7 +67,7 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
         with step("compare with PyTorch"):
             proof = exporter.prove(model, fp32)
             metrics |= {"export_max_abs": proof.max_abs, "label_agreement": proof.label_agreement}
-        samples = partial(_training_batches, parent, tokenizer)
+        samples = cache(partial(_training_batches, parent, tokenizer))
         for name in config.precision:
             if name != "fp32":
                 with step(f"write {name}"):
@@ -154,6 +155,7 @@ def _merged(
         return checkpoint.load(source)
     model = adapters.load(source)
     rows = tasks.encode(parent.task, "validation", tokenizer)
+    common.tell_read(validation=rows)
     batches = common.gate_batches(rows, tasks.collator(tokenizer))
     before = common.logits_of(model, batches)
     adapters.merge(model)
@@ -173,8 +175,9 @@ def _generation_config(model: PreTrainedModel, source: Path) -> dict[str, Any]:
 
 
 def _training_batches(parent: Manifest, tokenizer: PreTrainedTokenizerBase) -> list[Batch]:
-    rows = tasks.encode(parent.task, "train", tokenizer).shuffle(seed=parent.seed)
-    chosen = rows.select(range(min(CALIBRATION_EXAMPLES, len(rows))))
+    rows = tasks.encode(parent.task, "train", tokenizer)
+    common.tell_read(train=rows)
+    chosen = rows.shuffle(seed=parent.seed).select(range(min(CALIBRATION_EXAMPLES, len(rows))))
     return inputs.padded_batches(chosen, tasks.collator(tokenizer), 16)
 
 

@@ -40,6 +40,8 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
         architectures.require_length(model.config, "max_length", config.max_length)
         rows = tasks.encode(task, "train", tokenizer)
         validation = tasks.encode(task, "validation", tokenizer)
+        data.require_unchanged(inputs["data"], data_location, "train", "validation")
+        common.tell_read(train=rows, validation=validation)
     with step(f"find Ω in {len(adapters.shapes(config, len(architectures.layers(model))))} weights"):
         try:
             adapters.insert(model, config)

@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..progress import step
 from ..store import lock, watch
 from ..tasks import data, pretrained
-from . import finetune
+from . import common, finetune
 
 UNTRAINED = {"seconds": 0.0, "steps": 0, "device": "cpu", "precision": "fp32"}
 
@@ -45,6 +45,8 @@ def import_peft(source: Path, config: ImportPeftConfig, output: Path, overwrite:
         model, tokenizer = pretrained.load(location, task, seed=0)
         architectures.require_length(model.config, "max_length", config.max_length)
         validation = tasks.encode(task, "validation", tokenizer)
+        data.require_unchanged(inputs["data"], data_location, "train", "validation")
+        common.tell_read(validation=validation)
         try:
             missing = peft.put(lora, model, update)
         except ValueError as error:

@@ -41,7 +41,8 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
     parent = checkpoint.read(source, "finetune")
     resolved = config.resolved()
     link = checkpoint.link_parent(source, output)
-    inputs = {"data": data.fingerprint(data.locate(parent.task.data), "train", "validation")}
+    data_location = data.locate(parent.task.data)
+    inputs = {"data": data.fingerprint(data_location, "train", "validation")}
     identity = {"parent": link.fingerprint, **inputs}
     if checkpoint.up_to_date(output, "prune", resolved, identity, overwrite):
         return output
@@ -54,6 +55,8 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
         tokenizer = common.tokenizer_of(source)
         rows = tasks.encode(parent.task, "train", tokenizer)
         validation = tasks.encode(parent.task, "validation", tokenizer)
+        data.require_unchanged(inputs["data"], data_location, "train", "validation")
+        common.tell_read(train=rows, validation=validation)
         collator = tasks.collator(tokenizer)
         gate_batches = common.gate_batches(validation, collator)
         selection.require_reachable(model, config)

@@ -116,7 +116,7 @@ def check(config: RunConfig, run: Path) -> None:
     from ..pruning import selection
     from ..tasks import data, pretrained
     from ..training import trainer
-    from . import benchmark, export
+    from . import benchmark, common, export
 
     if run.is_file():
         raise UserError(f"{run} is a file; give a folder for the run")
@@ -142,8 +142,8 @@ def check(config: RunConfig, run: Path) -> None:
     trained_on = data.locate(config.finetune.data)
     task = tasks.describe(trained_on, config.finetune)
     measured_on = data.locate(config.validation.data or trained_on)
-    for where, split in ((trained_on, "validation"), (measured_on, config.validation.split)):
-        tasks.encode(task.model_copy(update={"data": where}), split, tokenizer)
+    for where, split in dict.fromkeys([(trained_on, "validation"), (measured_on, config.validation.split)]):
+        common.tell_read(**{split: tasks.encode(task.model_copy(update={"data": where}), split, tokenizer)})
     if config.export.trim_vocabulary is not None:
         tasks.describe(data.locate(config.export.trim_vocabulary), config.finetune)
     for training in (config.finetune, config.prune):

@@ -40,11 +40,12 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
         session.runtime()
     task = manifest.task.model_copy(update={"data": data.locate(config.data or manifest.task.data)})
     chain, trimmed = lineage(folder, manifest), vocabulary.is_trimmed(manifest)
+    read = data.fingerprint(task.data, config.split)
     key = {
         "config": config.resolved() | {"data": task.data},
         "folder": checkpoint.fingerprint(folder),
         "lineage": [made.stage for _, made in chain],
-        "data": data.fingerprint(task.data, config.split),
+        "data": read,
     }
     if not overwrite and checkpoint.has_result(folder / RESULT, key):
         return folder
@@ -52,6 +53,8 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
         tokenizers = {vocabulary.is_trimmed(made): common.tokenizer_of(source) for source, made in chain}
         exams = {kind: examination.whole(task, config.split, own, config) for kind, own in tokenizers.items()}
         exam, alike = exams[trimmed], vocabulary.read_alike(task, config.split, tokenizers)
+        data.require_unchanged(read, task.data, config.split)
+        common.tell_read(**{config.split: exam.rows})
     answers = _answers_of_lineage(chain, exams)
 
     predictions = {name: answer.predictions for name, answer in answers.items()}

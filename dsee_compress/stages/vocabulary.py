@@ -13,7 +13,7 @@ from ..configs import ExportConfig
 from ..errors import GateError, UserError
 from ..evaluation import parity
 from ..exporting import vocabulary
-from ..tasks import data, generation
+from ..tasks import data, encoded, generation
 from . import common
 
 
@@ -35,6 +35,13 @@ def fingerprints(config: ExportConfig) -> dict[str, str]:
     if config.keep_texts is not None:
         read["keep_texts"] = checkpoint.sha256(Path(config.keep_texts))
     return read
+
+
+def require_unchanged(config: ExportConfig, before: dict[str, str]) -> None:
+    """UserError unless the files still are as `fingerprints` found them, some of `before`."""
+    for name, now in fingerprints(config).items():
+        if now != before[name]:
+            raise UserError(f"{name} changed while it was read; run the command again when nothing writes to it")
 
 
 def is_trimmed(manifest: Manifest) -> bool:
@@ -66,6 +73,7 @@ def trim(
     """
     task = task.model_copy(update={"data": config.trim_vocabulary})
     rows = tasks.encode(task, "train", tokenizer)
+    common.tell_read(train=rows)
     read = {index for ids in rows["input_ids"] for index in ids}
     wanted = read | _tokens_of(config.keep_texts, tokenizer) | vocabulary.ids_named(generation_config)
     batches = common.gate_batches(rows, tasks.collator(tokenizer))
@@ -110,9 +118,12 @@ def _tokens_of(file: str | None, tokenizer: PreTrainedTokenizerBase) -> set[int]
     """The ids in the lines of a text file, each as it stands and after a space; UserError if it is no text."""
     if file is None:
         return set()
+    found: set[int] = set()
     try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
+        with Path(file).open(encoding="utf-8") as stream:
+            for lines in encoded.batched(line.rstrip("\n") for line in stream):
+                ids: Any = tokenizer([text for line in lines for text in (line, f" {line}")])["input_ids"]
+                found.update(*ids)
     except UnicodeDecodeError as error:
         raise UserError(f"keep_texts {file} is not text in UTF-8: {error}") from error
-    encoded: Any = tokenizer([text for line in lines for text in (line, f" {line}")])["input_ids"] if lines else []
-    return {index for ids in encoded for index in ids}
+    return found

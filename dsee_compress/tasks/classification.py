@@ -6,7 +6,8 @@ from ..checkpoint import Task
 from ..configs import METRICS_OF, SourceConfig, nearest
 from ..errors import UserError
 from . import text
-from .text import Split
+from .files import Place
+from .labels import Labels, in_words
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -21,22 +22,20 @@ def describe(data: str, config: SourceConfig) -> Task:
     """
     split = text.read(data, "train", config.text, config.label)
     where = split.where
-    labels = _declared(split) or sorted(set(split.labels), key=lambda value: (value is None, value))
-    if None in labels or "" in labels:
-        raise UserError(f"{where} has rows without a {split.label!r}")
-    if any(isinstance(value, float) for value in labels):
-        raise UserError(f"{where} has numbers with a fraction as labels; classification needs classes")
+    found = Labels(split)
+    for value, place in split.labels():
+        found.name(value, place)
+    labels = found.declared or found.sorted()
     if len(labels) < 2:
-        raise UserError(f"{where} has one label only, {labels[0]!r}; a classifier needs two")
-    names = [str(value) for value in labels]
+        raise UserError(f"{where} has one label only, {labels[0]}; a classifier needs two")
     return Task(
         name="classification",
         metric=config.metric or METRICS_OF["classification"][0],
-        positive=_positive(config, names, where),
+        positive=_positive(config, labels, where),
         data=data,
         text=split.text,
         label=split.label,
-        labels=names,
+        labels=labels,
         max_length=config.max_length,
     )
 
@@ -47,13 +46,16 @@ def encode(task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dat
     UserError for a missing column, a text that is not a string, or a label unseen in training.
     """
     found = text.read(task.data, split, task.text, task.label)
-    declared = _declared(found)
-    names = [declared[value] if declared and value in range(len(declared)) else str(value) for value in found.labels]
+    labels = Labels(found)
     index = {name: position for position, name in enumerate(task.labels)}
-    unknown = next((name for name in names if name not in index), None)
-    if unknown is not None:
-        raise UserError(f"{found.where} has the label {unknown!r}, which is not in the train split")
-    return text.encode(found, [index[name] for name in names], task.max_length, tokenizer)
+
+    def index_of(value: Any, place: Place) -> int:
+        name = labels.name(value, place)
+        if name not in index:
+            raise UserError(f"{found.where} has the label {name!r}, which is not in the train split ({place})")
+        return index[name]
+
+    return text.encode(found, index_of, in_words(task.labels), task.max_length, tokenizer)
 
 
 def head(task: Task) -> dict[str, Any]:
@@ -68,11 +70,6 @@ def head(task: Task) -> dict[str, Any]:
 def predictions(logits: Any) -> Any:
     """The index of each row's largest logit: (rows, labels) to (rows,)."""
     return logits.argmax(-1)
-
-
-def _declared(split: Split) -> list[str] | None:
-    """The names of the labels, where the set has them as numbers and says what they mean."""
-    return getattr(split.rows.features[split.label], "names", None)
 
 
 def _positive(config: SourceConfig, labels: list[str], where: str) -> str | None:

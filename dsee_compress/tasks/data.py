@@ -1,19 +1,21 @@
-"""Read a data set: a local folder or a hub id, one table a split."""
+"""Where a data set is: a local folder or a hub id, one table a split."""
 
 import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import checkpoint
-from ..configs import nearest
 from ..errors import UserError, first_line
+from . import files
+from .files import Place, Row, Table
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-FORMATS = {".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
-TEXT_COLUMNS = (("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"))
-SINGLE_TEXT_COLUMNS = ("sentence", "text")
+_BATCH = 1000
 
 
 def locate(data: str) -> str:
@@ -33,77 +35,99 @@ def fingerprint(location: str, *splits: str) -> str:
     folder = Path(location)
     if not folder.is_dir():
         return location
-    return checkpoint.digest([_file(folder, split) for split in splits])
+    with _readable():
+        return checkpoint.digest([path for split in splits for path in _files(folder, split)])
 
 
-def read_split(location: str, split: str) -> "Dataset":
+def require_unchanged(before: str, location: str, *splits: str) -> None:
+    """UserError unless the fingerprint is still that of `before`: what was read in between is then what it names."""
+    if fingerprint(location, *splits) != before:
+        raise UserError(f"{location} changed while it was read; run the command again when nothing writes to it")
+
+
+def read_split(location: str, split: str) -> Table:
     """The rows of one split. UserError if the split or its file is missing, damaged or empty."""
-    import datasets
-
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(logging.CRITICAL)
-    if Path(location).is_dir():
-        path = _file(Path(location), split)
-        try:
-            # A csv cell that says "None" or "NA" is a text, not a missing value.
-            options = {"keep_default_na": False} if path.suffix == ".csv" else {}
-            rows = datasets.load_dataset(FORMATS[path.suffix], data_files=str(path), split="train", **options)
-        except Exception as error:  # each format's reader has its own
-            cause = first_line(error.__cause__ or error)
-            if "corresponds to no data" in cause:
-                raise UserError(f"{path} has no rows") from error
-            raise UserError(f"{path} cannot be read as {path.suffix[1:]}: {cause}") from error
-    else:
+    folder = Path(location)
+    if not folder.is_dir():
         rows = _from_hub(location, split)
-    if len(rows) == 0:
-        raise UserError(f"the {split} split of {location} is empty")
-    return rows
+        if len(rows) == 0:
+            raise UserError(f"the {split} split of {location} is empty")
+        return _HubTable(rows, split)
+    with _readable():
+        return files.read(_files(folder, split))
 
 
-def find_text(columns: list[str], given: list[str] | None, where: str) -> list[str]:
-    """The text column, or the two of a pair: as given, else by the usual names."""
-    if given is not None:
-        for name in given:
-            if name not in columns:
-                raise UserError(f"{where} has no column {name!r}; {nearest(name, columns)}")
-        if not 1 <= len(given) <= 2:
-            raise UserError(f"{where}: one text column or two, not {len(given)}")
-        return given
-    for pair in TEXT_COLUMNS:
-        if set(pair) <= set(columns):
-            return list(pair)
-    for name in SINGLE_TEXT_COLUMNS:
-        if name in columns:
-            return [name]
-    raise UserError(f"{where} has no text column among {', '.join(columns)}; name it with --text")
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-def find_label(columns: list[str], given: str | None, where: str) -> str:
-    """The label column: as given, else `label`."""
-    name = given or "label"
-    if name not in columns:
-        raise UserError(f"{where} has no label column {name!r} among {', '.join(columns)}; name it with --label")
-    return name
+def _files(folder: Path, split: str) -> list[Path]:
+    """The file of a split, or the parquet files that it is cut into, in their order."""
+    found = [path for suffix in files.READERS if (path := folder / f"{split}{suffix}").exists() or path.is_symlink()]
+    parts = _parts(folder, split)
+    names = [path.name for path in found] + [path.name for path in parts[:1]]
+    if not names:
+        raise UserError(f"{folder} has no {split} split; it needs {' or '.join(split + end for end in files.READERS)}")
+    if len(names) > 1:
+        raise UserError(f"{folder} has its {split} split twice: {' and '.join(names)}")
+    for path in (found := found or parts):
+        if not path.is_file():
+            kind = "a folder" if path.is_dir() else "a link to nothing" if path.is_symlink() else "no ordinary file"
+            raise UserError(f"{path} is {kind}; a split is a file")
+        if path.stat().st_size == 0:
+            raise UserError(f"{path} is empty")
+    return found
 
 
-def _file(folder: Path, split: str) -> Path:
-    found = [folder / f"{split}{suffix}" for suffix in FORMATS if (folder / f"{split}{suffix}").is_file()]
-    if not found:
-        names = " or ".join(f"{split}{suffix}" for suffix in FORMATS)
-        raise UserError(f"{folder} has no {split} split; it needs {names}")
-    if len(found) > 1:
-        raise UserError(f"{folder} has its {split} split twice: {' and '.join(path.name for path in found)}")
-    if found[0].stat().st_size == 0:
-        raise UserError(f"{found[0]} is empty")
-    return found[0]
+def _parts(folder: Path, split: str) -> list[Path]:
+    """`train-00000-of-00002.parquet` and so on, as `datasets` names them; UserError if one is missing."""
+    pattern = re.compile(re.escape(split) + r"-(\d{5})-of-(\d{5})\.parquet")
+    parts = sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
+    if not parts:
+        return []
+    count = int(parts[0].stem[-5:])
+    wanted = [folder / f"{split}-{number:05}-of-{count:05}.parquet" for number in range(count)]
+    if parts != wanted:
+        missing = next((path.name for path in wanted if path not in parts), None)
+        raise UserError(f"{folder} has no {missing}" if missing else f"{folder} has its {split} split twice")
+    return parts
+
+
+class _HubTable:
+    """A split as the `datasets` library gives it."""
+
+    untyped = False
+
+    def __init__(self, rows: "Dataset", split: str) -> None:
+        self._rows, self._split = rows, split
+        self.columns: list[str] = rows.column_names
+
+    def rows(self, columns: Sequence[str]) -> Iterator[Row]:
+        chosen, number = self._rows.select_columns(list(dict.fromkeys(columns))), 0
+        for batch in chosen.iter(_BATCH):
+            for values in zip(*(batch[name] for name in columns), strict=True):
+                yield Place(self._split, "row", number), values
+                number += 1
+
+    def class_names(self, column: str) -> list[str] | None:
+        names: Any = getattr(self._rows.features[column], "names", None)
+        return names
 
 
 def _from_hub(data: str, split: str) -> "Dataset":
     import datasets
 
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL)
     # `glue/sst2` may be a set with a configuration, or the set of an owner.
     set_name, _, configuration = data.partition("/")
-    attempts = [(data,), (set_name, configuration)] if configuration else [(data,)]
+    attempts: list[tuple[str, ...]] = [(data,)]
+    if configuration and not Path(set_name).exists():  # a folder of that name would be taken for the set
+        attempts.append((set_name, configuration))
     for arguments in attempts:
         try:
             return datasets.load_dataset(*arguments, split=split)

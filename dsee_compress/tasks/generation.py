@@ -1,5 +1,6 @@
 """Generation: a source in, a text out; a decoder reads the prompt, writes the target and ends."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,8 @@ from ..checkpoint import Task
 from ..configs import METRICS_OF, SourceConfig, nearest
 from ..errors import UserError
 from . import data as data_sets
+from . import encoded
+from .files import is_text
 from .text import IGNORED
 
 if TYPE_CHECKING:
@@ -30,12 +33,15 @@ class Prompt:
 
 def describe(data: str, config: SourceConfig) -> Task:
     """Read the training split's columns into a task; UserError for rows that are no sources with their targets."""
+    table, where = data_sets.read_split(data, "train"), f"the train split of {data}"
+    if config.label is None and {*TARGET_COLUMNS} <= {*table.columns}:
+        raise UserError(f"{where} has both {' and '.join(map(repr, TARGET_COLUMNS))}; choose with --label")
     task = Task(
         name="generation",
         metric=config.metric or METRICS_OF["generation"][0],
         data=data,
         text=config.text or [SOURCE_COLUMN],
-        label=config.label or TARGET_COLUMNS[0],
+        label=_target_column(table.columns, config.label or TARGET_COLUMNS[0], where),
         labels=[],
         prompt=config.prompt or PROMPT,
         max_length=config.max_length,
@@ -50,19 +56,26 @@ def encode(task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dat
     They stand in the order of `prompts`. A target that is too long for `max_length` is cut, and then does not end.
     UserError for a missing column, a row that is no source with its targets, or a prompt that leaves no room.
     """
-    from datasets import Dataset
-
     prompted = prompts(task, split, tokenizer)
-    texts = [reference for prompt in prompted for reference in prompt.references]
-    targets = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
-    rows = []
-    for prompt in prompted:
-        for _ in prompt.references:
-            target = [*next(targets), tokenizer.eos_token_id][: task.max_length - len(prompt.tokens)]
-            tokens = prompt.tokens + target
-            labels = [IGNORED] * len(prompt.tokens) + target
-            rows.append({"input_ids": tokens, "attention_mask": [1] * len(tokens), "labels": labels})
-    return Dataset.from_list(rows)
+    pairs = ((prompt.tokens, target) for prompt in prompted for target in prompt.references)
+
+    def batches() -> Iterator[dict[str, list[Any]]]:
+        for some in encoded.batched(pairs):
+            targets = tokenizer([target for _, target in some], add_special_tokens=False)["input_ids"]
+            ends = [
+                [*target, tokenizer.eos_token_id][: task.max_length - len(prompt)]
+                for (prompt, _), target in zip(some, targets, strict=True)
+            ]
+            tokens = [prompt + end for (prompt, _), end in zip(some, ends, strict=True)]
+            yield {
+                "input_ids": tokens,
+                "attention_mask": [[1] * len(ids) for ids in tokens],
+                "labels": [[IGNORED] * len(prompt) + end for (prompt, _), end in zip(some, ends, strict=True)],
+            }
+
+    label = _target_column(data_sets.read_split(task.data, split).columns, task.label, _place(task, split))
+    read = f"source {task.text[0]!r}, target {label!r}, of {len(prompted):,} different sources"
+    return encoded.write(batches(), read)
 
 
 def prompts(task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> list[Prompt]:
@@ -102,23 +115,29 @@ def start_of(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
 
 def references(task: Task, split: str) -> dict[str, list[str]]:
     """The targets of each distinct source of a split; UserError for a row that is no source with its targets."""
-    rows = data_sets.read_split(task.data, split)
+    table = data_sets.read_split(task.data, split)
     where, (text,) = _place(task, split), task.text
-    if text not in rows.column_names:
-        raise UserError(f"{where} has no column {text!r}; {nearest(text, rows.column_names)}; name it with --text")
-    label = _target_column(rows.column_names, task.label, where)
+    if text not in table.columns:
+        raise UserError(f"{where} has no column {text!r}; {nearest(text, table.columns)}; name it with --text")
+    label = _target_column(table.columns, task.label, where)
     found: dict[str, list[str]] = {}
-    for row, (source, target) in enumerate(zip(rows[text], rows[label], strict=True)):
-        if not isinstance(source, str) or not source.strip():
-            raise UserError(f"{where} has {source!r} in {text!r}, row {row}, where a text should be")
+    for row, (place, (source, target)) in enumerate(table.rows([text, label])):
+        if not _is_written(source):
+            raise UserError(f"{where} has {source!r} in {text!r}, row {row}, where a text should be ({place})")
         targets = target if isinstance(target, list) else [target]
         if not targets:
-            raise UserError(f"{where} has no target in {label!r}, row {row}")
+            raise UserError(f"{where} has no target in {label!r}, row {row} ({place})")
         for value in targets:
-            if not isinstance(value, str) or not value.strip():
-                raise UserError(f"{where} has {value!r} in {label!r}, row {row}, where a target's text should be")
+            if not _is_written(value):
+                raise UserError(
+                    f"{where} has {value!r} in {label!r}, row {row}, where a target's text should be ({place})"
+                )
         found.setdefault(source, []).extend(targets)
     return found
+
+
+def _is_written(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and is_text(value)
 
 
 def head(task: Task) -> dict[str, Any]:

@@ -1,23 +1,32 @@
 """Regression: one text or a pair in, one number out."""
 
 import math
+import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoint import Task
 from ..configs import METRICS_OF, SourceConfig
 from ..errors import UserError
 from . import text
+from .files import Place
 from .text import Split
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+"""How a csv writes a number."""
+
 
 def describe(data: str, config: SourceConfig) -> Task:
     """Read the training split's columns into a task; UserError for labels that are no numbers, or all one."""
     split = text.read(data, "train", config.text, config.label)
-    _numbers(split)
+    numbers = _Numbers(split)
+    for value, place in split.labels():
+        numbers.number(value, place)
+    numbers.require_two()
     return Task(
         name="regression",
         metric=config.metric or METRICS_OF["regression"][0],
@@ -35,7 +44,10 @@ def encode(task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dat
     UserError for a missing column, a text that is not a string, or labels that are no numbers, or all one.
     """
     found = text.read(task.data, split, task.text, task.label)
-    return text.encode(found, _numbers(found), task.max_length, tokenizer)
+    numbers = _Numbers(found)
+    rows = text.encode(found, numbers.number, "numbers", task.max_length, tokenizer)
+    numbers.require_two()
+    return rows
 
 
 def head(task: Task) -> dict[str, Any]:
@@ -48,23 +60,41 @@ def predictions(logits: Any) -> Any:
     return logits[..., 0].astype("float64")
 
 
-def _numbers(split: Split) -> list[float]:
-    values = split.labels
-    numbers = [_number(value) for value in values]
-    # One cell that is no number makes texts of a whole csv column: it is told before them.
-    wrong = [row for row, number in enumerate(numbers) if not math.isfinite(number)]
-    wrong = wrong or [row for row, value in enumerate(values) if isinstance(value, str)]
-    if wrong:
-        raise UserError(
-            f"{split.where} has {values[wrong[0]]!r} in {split.label!r}, row {wrong[0]}; regression needs numbers"
-        )
-    if len(set(numbers)) == 1:
-        raise UserError(f"{split.where} has {values[0]!r} in {split.label!r} of every row; regression needs two values")
-    return numbers
+class _Numbers:
+    """The labels of one split, in the order of its rows."""
+
+    def __init__(self, split: Split) -> None:
+        self._split = split
+        self._rows = 0
+        self._first: tuple[Any, float] | None = None
+        self._differ = False
+
+    def number(self, value: Any, place: Place) -> float:
+        """A label as a number; UserError for what is none."""
+        found = value
+        if self._split.table.untyped and _NUMBER.fullmatch(value):
+            found = float(value)
+        if isinstance(found, bool) or not isinstance(found, int | float | Decimal) or not _is_finite(found):
+            raise UserError(
+                f"{self._split.where} has {value!r} in {self._split.label!r}, row {self._rows}; regression needs "
+                f"numbers ({place})"
+            )
+        self._rows += 1
+        self._first = self._first or (value, float(found))
+        self._differ = self._differ or float(found) != self._first[1]
+        return float(found)
+
+    def require_two(self) -> None:
+        """UserError if all numbers so far are one."""
+        if self._first and not self._differ:
+            raise UserError(
+                f"{self._split.where} has {self._first[0]} in {self._split.label!r} of every row; regression needs two "
+                "values"
+            )
 
 
-def _number(value: Any) -> float:
+def _is_finite(value: float | Decimal) -> bool:
     try:
-        return math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        return math.nan
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False

@@ -1,11 +1,13 @@
 """What tasks on one text or a pair share: the columns of a split, and its rows as tokens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from . import columns, encoded
 from . import data as data_sets
+from .files import Place, Table, is_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -18,62 +20,59 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Split:
-    """The rows of a split, and which of their columns a task reads."""
+    """A split, and which of its columns a task reads."""
 
-    rows: "Dataset"
+    table: Table
     text: list[str]
     label: str
     where: str
     """What an error calls it."""
 
-    @property
-    def labels(self) -> list[Any]:
-        """The label column as it is stored."""
-        return list(self.rows[self.label])
+    def labels(self) -> Iterator[tuple[Any, Place]]:
+        """The label of each row as it is stored, and where it stands."""
+        return ((label, place) for place, (label,) in self.table.rows([self.label]))
 
 
 def read(data: str, split: str, text: list[str] | None, label: str | None) -> Split:
-    """A split with its columns, as named or by their usual names; UserError if one is missing or holds lists."""
-    rows = data_sets.read_split(data, split)
+    """A split with its columns, as named or by their usual names; UserError if one is missing."""
+    table = data_sets.read_split(data, split)
     where = f"the {split} split of {data}"
-    found = Split(
-        rows,
-        data_sets.find_text(rows.column_names, text, where),
-        data_sets.find_label(rows.column_names, label, where),
-        where,
-    )
-    if isinstance(rows[0][found.label], list | dict):
-        raise UserError(f"{where} has lists or objects in {found.label!r}; one label a row")
-    return found
+    names = columns.find_text(table, text, label or columns.LABEL, where)
+    return Split(table, names, columns.find_label(table, label, where), where)
 
 
 def encode(
-    split: Split, labels: list[int] | list[float], max_length: int, tokenizer: "PreTrainedTokenizerBase"
+    split: Split,
+    label_of: Callable[[Any, Place], int | float],
+    labels: str,
+    max_length: int,
+    tokenizer: "PreTrainedTokenizerBase",
 ) -> "Dataset":
-    """The split's texts as tokens, cut to `max_length`, with `labels` beside them; not padded.
+    """The split's texts as tokens, cut to `max_length`, with `labels` beside them as `label_of` gives them; not padded.
 
-    UserError for a text that is not a string, or no room for one.
+    labels: what the description says of them. UserError for a text that is not a string, or no room for one.
     """
     special = tokenizer.num_special_tokens_to_add(pair=len(split.text) == 2)
     if max_length <= special:
         raise UserError(f"max_length {max_length} leaves no room beside the {special} special tokens of a row")
 
-    def encode_rows(batch: dict[str, list[Any]]) -> dict[str, Any]:
-        texts = [batch[column] for column in split.text]
-        for column, values in zip(split.text, texts, strict=True):
-            bad = next((value for value in values if not isinstance(value, str)), "")
-            if bad != "":
-                raise UserError(f"{split.where}: column {column!r} has {bad!r} where a text should be")
-        return dict(tokenizer(*texts, truncation=True, max_length=max_length))
+    def batches() -> Iterator[dict[str, list[Any]]]:
+        for rows in encoded.batched(split.table.rows([*split.text, split.label])):
+            texts = [[_text(values[index], name, place, split) for place, values in rows] for index, name in named]
+            tokens = tokenizer(*texts, truncation=True, max_length=max_length)
+            yield {**tokens, "labels": [label_of(values[-1], place) for place, values in rows]}
 
-    tokens = split.rows.map(
-        encode_rows,
-        batched=True,
-        remove_columns=split.rows.column_names,
-        keep_in_memory=True,
-        load_from_cache_file=False,
-    )
-    return tokens.add_column("labels", labels)
+    named = [*enumerate(split.text)]
+    names = ", ".join(map(repr, split.text))
+    return encoded.write(batches(), f"text {names}; label {split.label!r} ({labels})")
+
+
+def _text(value: Any, name: str, place: Place, split: Split) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{split.where}: column {name!r} has {value!r} where a text should be ({place})")
+    if not is_text(value):
+        raise UserError(f"{split.where}: column {name!r} has half a character, a lone surrogate ({place})")
+    return value
 
 
 def collator(tokenizer: "PreTrainedTokenizerBase") -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
