@@ -54,6 +54,11 @@ def require_sound(folder: Path, config: "PretrainedConfig") -> list[str]:
     Returns what is worth telling. UserError naming a tensor if something does not fit.
     """
     stored = _stored(folder)
+    for name, tensor in stored.items():
+        if name.endswith("weight") and tensor.dtype not in _FLOATS:
+            raise UserError(
+                f"{tensor.file} holds {name!r} as {tensor.dtype}, a quantised type; give the weights before quantising"
+            )
     model, loading = _expected(folder, config)
     parameters = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
     head = tuple(f"{path}." for path in architectures.of(model).task_head)
@@ -83,15 +88,9 @@ def require_sound(folder: Path, config: "PretrainedConfig") -> list[str]:
             f"the weights in {folder} hold {len(inside)} tensors that its config.json does not describe, "
             f"{inside[0]!r} among them; they are of another model"
         )
-    left_out = sorted(name for name in stored if name in unexpected or prefix + name in unexpected)
-    used = {name: tensor for name, tensor in stored.items() if name not in left_out}
-    for name, tensor in used.items():
-        if tensor.dtype not in _FLOATS and (name in parameters or prefix + name in parameters):
-            raise UserError(
-                f"{tensor.file} holds {name!r} as {tensor.dtype}, a quantised type; give the weights before quantising"
-            )
+    used = {name: tensor for name, tensor in stored.items() if not {name, prefix + name} & unexpected}
     _require_finite(used)
-    return [f"{folder}: left out what stands on top of the encoder: {_listed(left_out)}"] if left_out else []
+    return [f"{folder}: left out what stands on top of the encoder: {_listed(unexpected)}"] if unexpected else []
 
 
 def _index(folder: Path) -> dict[str, str]:
@@ -170,6 +169,6 @@ def _require_finite(tensors: dict[str, Stored]) -> None:
                     )
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: set[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return ", ".join(sorted(names)[:_SHOWN]) + more
