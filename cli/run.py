@@ -1,6 +1,7 @@
 """dsee-compress run."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,8 @@ def run(
 
     config = stage.read_recipe(recipe, settings or [])
     if dry_run:
-        stage.check(config, output)
+        for note in stage.check(config, output):
+            print(note, file=sys.stderr)
         rows = [
             [
                 planned.name,

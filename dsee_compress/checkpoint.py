@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from . import distributed
+from . import distributed, loading
 from .configs import MetricName, StrictConfig, TaskName
 from .errors import UserError
 from .progress import console
@@ -308,10 +308,9 @@ def discard_resumable(output: Path) -> None:
 
 def model_config(folder: Path) -> "PretrainedConfig":
     """A stage folder's config.json; UserError if it is missing or damaged."""
-    from transformers import AutoConfig
-
+    loading.require_no_code(folder, "no stage wrote it so; write the folder again")
     try:
-        return AutoConfig.from_pretrained(folder)
+        return loading.config_of(folder)
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{folder}/config.json is missing or damaged; write the folder again") from error
 

@@ -20,5 +20,6 @@ DISTILBERT = register(
         task_head=("pre_classifier", "classifier"),
         fusion="bert",
         activation="activation",
+        token_types=False,
     )
 )

@@ -12,6 +12,6 @@ ROBERTA = register(
         model_type="roberta",
         layers="roberta.encoder.layer",
         task_head=("classifier",),
-        reserved_positions=2,
+        positions_after_padding=True,
     )
 )

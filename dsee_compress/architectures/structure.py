@@ -65,8 +65,10 @@ class Architecture:
     """Attribute of the config that names the FFN's activation."""
     activations: tuple[str, ...] = ("gelu",)
     """Those of its values that are exported as they should be."""
-    reserved_positions: int = 0
-    """Position embeddings that no token can take."""
+    token_types: bool = True
+    """Whether the model takes the type of each token, which tells the texts of a pair apart."""
+    positions_after_padding: bool = False
+    """Whether positions are counted from `config.pad_token_id` on: those up to it no token can take."""
     take_apart: Callable[[nn.Module], None] | None = None
     """Gives each place a Linear of its own in a layer of a fresh model, where the family has none."""
 
@@ -198,7 +200,8 @@ def take_apart(model: PreTrainedModel) -> PreTrainedModel:
 
 def longest_input(config: PretrainedConfig) -> int:
     """Tokens that a model with this config reads at most."""
-    return int(config.max_position_embeddings) - get(config.model_type).reserved_positions
+    reserved = config.pad_token_id + 1 if get(config.model_type).positions_after_padding else 0
+    return int(config.max_position_embeddings) - reserved
 
 
 def require_length(config: PretrainedConfig, option: str, length: int) -> None:

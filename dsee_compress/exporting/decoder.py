@@ -1,5 +1,6 @@
 """A decoder as ONNX: a language model that generates."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..configs import Graph
 from ..errors import GateError
 from ..evaluation import parity
 from ..evaluation.generator import OnnxGenerator
-from ..evaluation.inputs import Batch, Logits, random_prompts
+from ..evaluation.inputs import INPUTS, Batch, Logits, random_prompts
 from ..evaluation.parity import Parity
 from . import decoder_graph, fusion
 from .decoder_precision import LOWER
@@ -31,7 +32,9 @@ def describe(model: PreTrainedModel, graph: Graph) -> str:
     return "export " + ("in ONNX Runtime's operators" if graph == "fused" else "in standard operators")
 
 
-def write(model: PreTrainedModel, path: Path, graph: Graph, opset: int, provider: str) -> dict[str, Any]:
+def write(
+    model: PreTrainedModel, path: Path, graph: Graph, opset: int, provider: str, given: Collection[str] = INPUTS
+) -> dict[str, Any]:
     """As `Exporter.write`: says how large what is remembered of a token is, in bytes of fp32."""
     decoder_graph.to_onnx(model, path, graph, opset)
     values = sum(2 * layer.heads * layer.head_size for layer in architectures.layers(model))

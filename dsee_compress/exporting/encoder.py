@@ -1,5 +1,6 @@
 """An encoder with a task head as ONNX: a classifier or a regressor."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from transformers import PreTrainedModel
 from .. import architectures
 from ..configs import Graph
 from ..evaluation import parity, session
-from ..evaluation.inputs import random_batches
+from ..evaluation.inputs import INPUTS, random_batches
 from ..evaluation.parity import Parity
 from . import first_token, fusion, normalisation
 from . import graph as graphs
@@ -28,12 +29,14 @@ def describe(model: PreTrainedModel, graph: Graph) -> str:
     return how + ("" if fusion.attention_is_one_node(model, graph) else unfused)
 
 
-def write(model: PreTrainedModel, path: Path, graph: Graph, opset: int, provider: str) -> dict[str, Any]:
+def write(
+    model: PreTrainedModel, path: Path, graph: Graph, opset: int, provider: str, given: Collection[str] = INPUTS
+) -> dict[str, Any]:
     """As `Exporter.write`: says how many nodes compute the first token alone."""
     if graph == "fused":
-        _fused(model, path, opset, provider)
+        _fused(model, path, opset, provider, given)
     else:
-        graphs.to_portable(model, path, opset)
+        graphs.to_portable(model, path, opset, given)
     narrowed = first_token.narrow(path)
     if provider == "cpu":
         normalisation.sum_before(path)
@@ -56,10 +59,10 @@ def prove(model: PreTrainedModel, path: Path) -> Parity:
         return parity.passed(parity.EXPORT, map(parity.torch_forward(model), batches), map(live.forward, batches))
 
 
-def _fused(model: PreTrainedModel, path: Path, opset: int, provider: str) -> None:
+def _fused(model: PreTrainedModel, path: Path, opset: int, provider: str, given: Collection[str]) -> None:
     """Write `model` in ONNX Runtime's operators to `path`."""
     plain = path.with_name("plain.onnx")
-    graphs.to_onnx(model, plain, opset)
+    graphs.to_onnx(model, plain, opset, given)
     fusion.fuse(plain, path, architectures.of(model), provider)
     for leftover in path.parent.glob("plain.onnx*"):
         leftover.unlink()

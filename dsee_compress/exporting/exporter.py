@@ -1,11 +1,13 @@
 """What `export` asks of the modules that know how a kind of models becomes ONNX: encoder and decoder."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Protocol
 
 from transformers import PreTrainedModel
 
 from ..configs import Graph
+from ..evaluation.inputs import INPUTS
 from ..evaluation.parity import Parity
 from .fusion import NodeCount
 from .precision import Lower
@@ -21,8 +23,19 @@ class Exporter(Protocol):
         """What `write` does, in a few words."""
         ...
 
-    def write(self, model: PreTrainedModel, path: Path, graph: Graph, opset: int, provider: str) -> dict[str, Any]:
-        """Write `model` in fp32 to `path`; returns what is noted in the export's metrics."""
+    def write(
+        self,
+        model: PreTrainedModel,
+        path: Path,
+        graph: Graph,
+        opset: int,
+        provider: str,
+        given: Collection[str] = INPUTS,
+    ) -> dict[str, Any]:
+        """Write `model` in fp32 to `path`; returns what is noted in the export's metrics.
+
+        given: names of what the tokenizer gives. An encoder's graph asks for nothing else.
+        """
         ...
 
     def require_fused(self, model: PreTrainedModel, graph: Graph, path: Path) -> NodeCount:

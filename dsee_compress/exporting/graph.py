@@ -1,5 +1,6 @@
 """A PyTorch model as an ONNX graph with dynamic batch and sequence length."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -7,18 +8,20 @@ import torch
 from transformers import PreTrainedModel
 
 from ..errors import UserError
+from ..evaluation.inputs import INPUTS
 from ..progress import quiet
 
 SEEN_SHAPE = (2, 16)
 """Batch and sequence length of the inputs that the exporters trace."""
 
 
-def to_onnx(model: PreTrainedModel, path: Path, opset: int) -> None:
+def to_onnx(model: PreTrainedModel, path: Path, opset: int, given: Collection[str] = INPUTS) -> None:
     """Write `model` to `path` through optimum's exporter (TorchScript, which the fusion understands).
 
-    Inputs and outputs are named as Optimum names them. Raises UserError if the export libraries are missing.
+    Inputs and outputs are named as Optimum names them; those that are not `given` are left out, and the model takes
+    for them what it takes by itself. Raises UserError if the export libraries are missing.
     """
-    names = _names(model)
+    names = _names(model, given)
     from optimum.exporters.onnx import export
 
     batch, length = SEEN_SHAPE
@@ -32,12 +35,12 @@ def to_onnx(model: PreTrainedModel, path: Path, opset: int) -> None:
         )
 
 
-def to_portable(model: PreTrainedModel, path: Path, opset: int) -> None:
+def to_portable(model: PreTrainedModel, path: Path, opset: int, given: Collection[str] = INPUTS) -> None:
     """Write `model` to `path` through torch.export, in standard operators alone, `Attention` and `Gelu` among them.
 
-    opset: 23 or later, the first with `Attention`. Names and errors as `to_onnx`.
+    opset: 23 or later, the first with `Attention`. Inputs, outputs and errors as `to_onnx`.
     """
-    names = list(_names(model).inputs)
+    names = list(_names(model, given).inputs)
     batch, length = torch.export.Dim("batch_size"), torch.export.Dim("sequence_length")
     # One tensor an input: the exporter takes two inputs that are one tensor for one input.
     example = {name: torch.ones(SEEN_SHAPE, dtype=torch.int64) for name in names}
@@ -56,8 +59,8 @@ def to_portable(model: PreTrainedModel, path: Path, opset: int) -> None:
         program.save(str(path))
 
 
-def _names(model: PreTrainedModel) -> Any:
-    """Optimum's description of the model's inputs and outputs."""
+def _names(model: PreTrainedModel, given: Collection[str]) -> Any:
+    """Optimum's description of the model's inputs, of which the `given` ones stay, and outputs."""
     try:
         import optimum.exporters.onnx.model_configs  # noqa: F401  (registers the descriptions)
         from optimum.exporters.tasks import TasksManager
@@ -67,4 +70,11 @@ def _names(model: PreTrainedModel) -> Any:
         )
     except ImportError as error:
         raise UserError(f"exporting needs optimum-onnx ({error}); pip install 'dsee-compress[cpu]'") from error
-    return constructor(model.config)
+    description = constructor(model.config)
+    whole = type(description)
+
+    def inputs(self: Any) -> dict[str, Any]:
+        return {name: axes for name, axes in whole.inputs.fget(self).items() if name in given}
+
+    description.__class__ = type(whole.__name__, (whole,), {"inputs": property(inputs)})
+    return description

@@ -220,7 +220,7 @@ def _rebuilt(tokenizer: "PreTrainedTokenizerBase", trimmed: Trimmed) -> "PreTrai
 def _ids_of(model: "PreTrainedModel") -> set[int]:
     """The ids that the model's config names, and those before the padding where positions are counted from it."""
     config = model.config
-    before_padding = range(config.pad_token_id) if architectures.of(model).reserved_positions else ()
+    before_padding = range(config.pad_token_id) if architectures.of(model).positions_after_padding else ()
     return {index for index in (*ids_named(config.to_dict()), *before_padding) if index < config.vocab_size}
 
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .. import loading
 from ..checkpoint import Task
 from ..configs import MetricName
 from ..errors import UserError
@@ -20,8 +21,11 @@ GATE_ROWS = 64
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer saved in a stage folder; UserError if it is missing or damaged."""
+    loading.require_no_code(folder, "no stage wrote it so; write the folder again")
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        return loading.tokenizer_of(folder)
+    except UserError:
+        raise
     except Exception as error:  # tokenizers raises Exception itself
         raise UserError(f"the tokenizer in {folder} is missing or damaged; write the folder again") from error
 

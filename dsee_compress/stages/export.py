@@ -62,7 +62,9 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
         fp32 = folder / ARTIFACTS["fp32"]
         model.config.save_pretrained(folder)
         with step(exporter.describe(model, config.graph)):
-            metrics |= exporter.write(model, fp32, config.graph, config.opset, target.provider)
+            metrics |= exporter.write(
+                model, fp32, config.graph, config.opset, target.provider, tokenizer.model_input_names
+            )
             metrics["fp32"] = vars(exporter.require_fused(model, config.graph, fp32))
         with step("compare with PyTorch"):
             proof = exporter.prove(model, fp32)

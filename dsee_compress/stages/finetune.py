@@ -32,11 +32,11 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
     if checkpoint.up_to_date(output, "finetune", resolved, inputs, overwrite):
         return output
     trainer.resolve_precision(config.precision, trainer.resolve_device(config.device))
-    pretrained.load_config(location, config.task)
+    pretrained.load_config(location, config.task, trusted=config.trust_remote_code)
 
     with step("read the data"):
         task = tasks.describe(data_location, config)
-        model, tokenizer = pretrained.load(location, task, config.seed)
+        model, tokenizer = pretrained.load(location, task, config.seed, trusted=config.trust_remote_code)
         architectures.require_length(model.config, "max_length", config.max_length)
         rows = tasks.encode(task, "train", tokenizer)
         validation = tasks.encode(task, "validation", tokenizer)

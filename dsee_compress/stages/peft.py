@@ -24,7 +24,7 @@ def import_peft(source: Path, config: ImportPeftConfig, output: Path, overwrite:
     lora = peft.read(source)
     location = pretrained.locate(config.model)
     data_location = data.locate(config.data)
-    base = pretrained.load_config(location, config.task)
+    base = pretrained.load_config(location, config.task, trusted=config.trust_remote_code)
     update = peft.describe(lora, architectures.get(base.model_type), base.num_hidden_layers)
     resolved = {
         **config.resolved(),
@@ -42,7 +42,7 @@ def import_peft(source: Path, config: ImportPeftConfig, output: Path, overwrite:
         return output
     with step("read the adapter and the data"):
         task = tasks.describe(data_location, config)
-        model, tokenizer = pretrained.load(location, task, seed=0)
+        model, tokenizer = pretrained.load(location, task, seed=0, trusted=config.trust_remote_code)
         architectures.require_length(model.config, "max_length", config.max_length)
         validation = tasks.encode(task, "validation", tokenizer)
         data.require_unchanged(inputs["data"], data_location, "train", "validation")
@@ -52,7 +52,7 @@ def import_peft(source: Path, config: ImportPeftConfig, output: Path, overwrite:
         except ValueError as error:
             raise UserError(f"the adapter does not fit the model: {error}") from error
         if missing:
-            other, _ = pretrained.load(location, task, seed=1)
+            other, _ = pretrained.load(location, task, seed=1, trusted=config.trust_remote_code)
             random = [name for name in missing if not torch.equal(model.state_dict()[name], other.state_dict()[name])]
             if random:
                 raise UserError(f"neither {source} nor the model {config.model!r} holds {random[0]!r} of the task head")

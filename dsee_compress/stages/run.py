@@ -107,9 +107,9 @@ def plan(config: RunConfig, run: Path, overwrite: bool = False) -> list[PlannedS
     ]
 
 
-def check(config: RunConfig, run: Path) -> None:
+def check(config: RunConfig, run: Path) -> list[str]:
     """Raise UserError for what would stop a run only after hours: what stands where it writes, the model, splits,
-    devices, lengths, precisions."""
+    devices, lengths, precisions. Returns what is worth telling of the model."""
     from .. import architectures, tasks
     from ..adapters import model as adapters
     from ..evaluation import session
@@ -131,8 +131,10 @@ def check(config: RunConfig, run: Path) -> None:
         checkpoint.read(Path(config.benchmark.baseline), "export")
     location = pretrained.locate(config.finetune.model)
     pretrained.fingerprint(location, config.finetune.model_sha256)
-    model = pretrained.load_config(location, config.finetune.task)
-    tokenizer = pretrained.load_tokenizer(location)
+    examined = pretrained.examine(
+        location, config.finetune.task, config.finetune.max_length, trusted=config.finetune.trust_remote_code
+    )
+    model, tokenizer = examined.config, examined.tokenizer
     export.require_known(exported, model.model_type)
     architectures.require_length(model, "finetune.max_length", config.finetune.max_length)
     architectures.require_length(model, "prune.sequence_length", config.prune.sequence_length)
@@ -148,6 +150,7 @@ def check(config: RunConfig, run: Path) -> None:
         tasks.describe(data.locate(config.export.trim_vocabulary), config.finetune)
     for training in (config.finetune, config.prune):
         trainer.resolve_precision(training.precision, trainer.resolve_device(training.device))
+    return examined.notes
 
 
 @lock.exclusive("output")

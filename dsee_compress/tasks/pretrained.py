@@ -1,21 +1,22 @@
 """Find and load a pretrained model, with a fresh task head where the task needs one, and its tokenizer."""
 
 import importlib.util
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import architectures, checkpoint
+from .. import architectures, checkpoint, loading
 from ..checkpoint import Task
 from ..configs import TaskName
 from ..errors import UserError, first_line
-from ..weights import check_tensors
-from . import of
+from ..progress import console
+from . import fit, of, weights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _PACKAGE = "package:"
-_READ = {".json", ".txt", ".model"}
+_READ = {".json", ".txt", ".model", ".tiktoken", ".py"}
 """Endings of what a model folder holds beside its weights that changes the result."""
 
 
@@ -32,6 +33,7 @@ def locate(model: str) -> str:
         model = str(Path(found.submodule_search_locations[0]) / inside)
     path = Path(model)
     if path.is_dir():
+        loading.require_no_adapter(path)
         if not (path / "config.json").is_file():
             raise UserError(f"model folder {model} has no config.json")
         return str(path.resolve())
@@ -45,29 +47,33 @@ def fingerprint(location: str, expected: str | None) -> str:
 
     UserError if `expected` is given and is not that of model.safetensors.
     """
-    weights = Path(location) / "model.safetensors"
-    if not weights.is_file():
-        if Path(location).is_dir():
-            raise UserError(f"model folder {location} has no model.safetensors; save it with safe_serialization")
+    folder = Path(location)
+    if not folder.is_dir():
         if expected is not None:
             raise UserError(f"model_sha256 is given, and {location!r} is not a local folder to check it on")
         return location
-    if expected is not None and checkpoint.sha256(weights) != expected.lower():
-        found = checkpoint.sha256(weights)
-        raise UserError(f"{weights} has SHA-256 {found}, not the expected {expected}; do not use it")
-    return checkpoint.digest([path for path in Path(location).iterdir() if path == weights or path.suffix in _READ])
+    stored = weights.files(folder)
+    if expected is not None:
+        if len(stored) > 1:
+            raise UserError(f"model_sha256 is of one file, and the weights in {location} are in {len(stored)} parts")
+        found = checkpoint.sha256(stored[0])
+        if found != expected.lower():
+            raise UserError(f"{stored[0]} has SHA-256 {found}, not the expected {expected}; do not use it")
+    return checkpoint.digest([path for path in folder.iterdir() if path in stored or path.suffix in _READ])
 
 
-def load_config(location: str, task: TaskName) -> "PretrainedConfig":
-    """The model's config; UserError if it cannot be had, or the model cannot be compressed for such a task."""
-    from transformers import AutoConfig
+def load_config(location: str, task: TaskName, *, trusted: bool = False) -> "PretrainedConfig":
+    """The model's config; UserError if it cannot be had, or the model cannot be compressed for such a task.
 
+    trusted: whether Python that comes with the model may run.
+    """
+    folder = _folder(location, trusted)
     try:
-        config = AutoConfig.from_pretrained(location)
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"model {location!r} has no readable config, neither in a folder nor on the hub: {first_line(error)}"
-        ) from error
+        config = loading.config_of(folder, trusted=trusted)
+    except UserError:
+        raise
+    except Exception as error:  # Python of the folder raises what it likes
+        raise UserError(f"model {location!r} has no readable config: {first_line(error)}") from error
     family = architectures.get(config.model_type)
     if family.decoder != (task == "generation"):
         fitting = [name for name in architectures.known() if architectures.get(name).decoder == (task == "generation")]
@@ -75,63 +81,94 @@ def load_config(location: str, task: TaskName) -> "PretrainedConfig":
             f"model {location!r} is of the architecture {config.model_type}, which {task} does not fit; "
             f"it takes {', '.join(fitting)}" + ("; for a decoder: --task generation" if family.decoder else "")
         )
-    activation = getattr(config, family.activation)
-    if activation not in family.activations:
-        known = " or ".join(family.activations)
-        raise UserError(f"model {location!r} has {activation!r} in its FFN; {known} alone is exported as it should be")
+    fit.require_exportable(config, f"model {location!r}")
     return config
 
 
-def load_tokenizer(location: str) -> "PreTrainedTokenizerBase":
-    """The model's tokenizer; UserError if it cannot be had."""
-    from transformers import AutoTokenizer
+@dataclass(frozen=True)
+class Examined:
+    """A pretrained folder whose config, tokenizer and weights fit each other and the task."""
 
+    folder: Path
+    config: "PretrainedConfig"
+    tokenizer: "PreTrainedTokenizerBase"
+    notes: list[str]
+    """What is done otherwise than the folder's files say, a line each."""
+
+
+def examine(location: str, task: TaskName, max_length: int, *, trusted: bool = False) -> Examined:
+    """Read all of a model but the values of its weights, in which NaN and infinity are looked for.
+
+    UserError as `load_config`, and for a tokenizer or weights that cannot be had or do not fit the config.
+    """
+    config = load_config(location, task, trusted=trusted)
+    folder = _folder(location, trusted)
+    code = loading.code_of(folder)
+    notes = [f"{code} names Python code; the model is read as {config.model_type} of transformers"] if code else []
+    notes += weights.require_sound(folder, config)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location)
+        tokenizer = loading.tokenizer_of(folder, trusted=trusted)
+    except UserError:
+        raise
     except Exception as error:  # tokenizers raises Exception itself
-        raise UserError(f"model {location!r} cannot be loaded: {first_line(error)}") from error
-    return tokenizer
+        raise UserError(f"model {location!r} cannot be loaded: its tokenizer says {first_line(error)}") from error
+    return Examined(folder, config, tokenizer, notes + fit.settle(tokenizer, config, str(folder), max_length))
 
 
-def load(location: str, task: Task, seed: int) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+def load(
+    location: str, task: Task, seed: int, *, trusted: bool = False
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """The model with a head for `task`, initialised from `seed`, in eval mode and fp32.
 
-    UserError for an architecture that is not known, damaged weights, or a model that cannot be had.
+    UserError as `examine`; its notes are printed.
     """
     import torch
     from transformers import set_seed
 
-    config = load_config(location, task.name)
+    examined = examine(location, task.name, task.max_length, trusted=trusted)
+    for note in examined.notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    config = examined.config
     config.update(of(task).head(task))
-    if (Path(location) / "model.safetensors").is_file():
-        check_tensors(Path(location) / "model.safetensors")
     set_seed(seed)
     try:
-        model, loading = architectures.auto_class(config).from_pretrained(
-            location,
+        model = architectures.auto_class(config).from_pretrained(
+            examined.folder,
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
             ignore_mismatched_sizes=True,
-            output_loading_info=True,
+            trust_remote_code=False,
         )
     except Exception as error:  # safetensors raises Exception itself
         raise UserError(f"model {location!r} cannot be loaded: {first_line(error)}") from error
-    tokenizer = load_tokenizer(location)
-    head = tuple(f"{path}." for path in architectures.of(model).task_head)
-    mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in loading["mismatched_keys"]]
-    strange = [name for name in (*loading["missing_keys"], *mismatched) if not name.startswith(head)]
-    if strange:
-        raise UserError(
-            f"the weights in {location} lack {len(strange)} tensors that its config.json describes, "
-            f"{strange[0]!r} among them; they are of another model"
+    return architectures.take_apart(model).eval(), examined.tokenizer
+
+
+def _folder(location: str, trusted: bool) -> Path:
+    """The local folder of a model, fetched from the hub if it is there; UserError for an adapter, or for Python that is
+    not trusted."""
+    folder = Path(location)
+    if not folder.is_dir():
+        folder = _fetched(location, trusted)
+    loading.require_no_adapter(folder)
+    if not trusted:
+        loading.require_no_code(folder, "if you know that code, ask for it by name: --trust-remote-code")
+    return folder
+
+
+def _fetched(hub_id: str, trusted: bool) -> Path:
+    """The hub's files of a model that are read here, in the cache; UserError if they cannot be had."""
+    from huggingface_hub import snapshot_download
+
+    wanted = [f"*{suffix}" for suffix in _READ if trusted or suffix != ".py"]
+    try:
+        return Path(
+            snapshot_download(
+                hub_id, allow_patterns=[*wanted, weights.SINGLE, "model-*.safetensors"], ignore_patterns=["*/*"]
+            )
         )
-    if len(tokenizer) > config.vocab_size:
+    except Exception as error:  # its HTTP library has its own
         raise UserError(
-            f"the tokenizer in {location} knows {len(tokenizer)} tokens and the model {config.vocab_size}; "
-            "they do not belong together"
-        )
-    if tokenizer.pad_token is None:  # GPT-2 has none; what is padded is masked
-        tokenizer.pad_token = tokenizer.eos_token
-    model.config.pad_token_id = tokenizer.pad_token_id
-    return architectures.take_apart(model).eval(), tokenizer
+            f"model {hub_id!r} has no readable config, neither in a folder nor on the hub: {first_line(error)}"
+        ) from error
