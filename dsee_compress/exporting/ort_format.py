@@ -1,8 +1,9 @@
 """ONNX Runtime's own format, for builds that hold only the operators that the models need."""
 
 import subprocess
-import sys
 from pathlib import Path
+
+from .. import child_process
 
 CONFIG = "required_operators_and_types.config"
 
@@ -12,8 +13,8 @@ def write(folder: Path) -> None:
 
     Optimised as far as holds on every machine, not on this one alone.
     """
-    command = [sys.executable, "-m", "onnxruntime.tools.convert_onnx_models_to_ort", str(folder)]
     options = ["--optimization_style", "Fixed", "--enable_type_reduction"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    command = child_process.command("onnxruntime.tools.convert_onnx_models_to_ort", folder, *options)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=child_process.surroundings())
     if done.returncode:
         raise RuntimeError(f"writing the .ort format failed: {done.stderr.strip()}")
