@@ -299,7 +299,7 @@ def write_text(path: Path, text: str) -> None:
 
 def has_result(path: Path, key: dict[str, Any]) -> bool:
     """Whether `path` holds a result that was made with the same `key`."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         return bool(json.loads(path.read_text())["key"] == key)
     return False
 
