@@ -171,7 +171,9 @@ def test_lines_that_are_too_long_are_errors_for_themselves(small):
     assert answers[2]["error"] == "line 3: it is longer than 1,000,000 bytes; cut it"
 
 
-@pytest.mark.parametrize("given", [b"\x00", b"\xff\xfe\n\xff", b"\n" * 3, b"a\r", "\u2028\x85\x0c".encode(), b"\x1b[31m"])
+@pytest.mark.parametrize(
+    "given", [b"\x00", b"\xff\xfe\n\xff", b"\n" * 3, b"a\r", "\u2028\x85\x0c".encode(), b"\x1b[31m"]
+)
 def test_every_line_of_standard_input_has_its_answer(small, given):
     code, out, err = start(small / "predict.py", given=given)
     expected = given.count(b"\n") + (not given.endswith(b"\n"))
