@@ -22,5 +22,5 @@ def benchmark(
     """Measure latency, memory and size in ONNX Runtime, side by side with a baseline."""
     written = dsee_compress.benchmark(folder, overwrite=overwrite, **options)
     result = json.loads((written / "benchmark.json").read_text())
-    latency(result["latency"] + result["grid"], result["reference"])
+    latency(result["latency"] + result["grid"], result["reference"], result["environment"])
     wrote(written)

@@ -61,12 +61,19 @@ def accuracy(title: str, metric: MetricName, result: dict[str, Any]) -> None:
         )
 
 
-def latency(rows: list[dict[str, Any]], reference: str) -> None:
-    """The rows of benchmark.json or report.json, one table a setting."""
+def latency(rows: list[dict[str, Any]], reference: str, environment: dict[str, Any]) -> None:
+    """The rows of benchmark.json or report.json, one table a setting, and the machine that they were measured on."""
     for setting, some in groupby(rows, lambda row: (row["batch"], row["sequence_length"], row["threads"])):
         of_setting = list(some)
         table = _decoder_latency if "decode" in of_setting[0] else _latency
         table("batch {}, {} tokens, {} threads".format(*setting), of_setting, reference)
+    if rows:
+        libraries = environment["libraries"]
+        runtime = libraries.get("onnxruntime") or libraries["onnxruntime-gpu"]
+        print(
+            f"measured on {environment['cpu']}, {environment['usable_cores']} of {environment['logical_cores']} cores, "
+            f"provider {environment['provider']}, onnxruntime {runtime}"
+        )
 
 
 def _latency(title: str, rows: list[dict[str, Any]], reference: str) -> None:

@@ -43,7 +43,7 @@ def run(
     cost = report["cost"]
     task = report["task"]
     accuracy(f"{task['name']}, {task['validation_examples']} examples", task["metric"], report)
-    latency(report["latency"] + report["latency_grid"], report["latency_reference"])
+    latency(report["latency"] + report["latency_grid"], report["latency_reference"], report["environment"])
     counted = "the blocks' FLOPs" if "writing" in report else "the FLOPs"
     print(
         f"{cost['flops']['saved']:.1%} of {counted} saved, {cost['parameters']['final']:,} of "

@@ -247,7 +247,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def has_result(path: Path, key: dict[str, Any]) -> bool:
     """Whether `path` holds a result that was made with the same `key`."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         return bool(json.loads(path.read_text())["key"] == key)
     return False
 

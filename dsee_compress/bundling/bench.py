@@ -38,6 +38,28 @@ class UsageError(Exception):
     """A mistake in what was asked for: one sentence."""
 
 
+def _is_number(value: Any, least: int = 0) -> bool:
+    return type(value) is int and least <= value < 2**31
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+
+
+FIELDS: dict[str, Callable[[Any], bool]] = {
+    "schema": lambda value: value == SCHEMA,
+    "artifact": lambda value: isinstance(value, str),
+    "export": lambda value: isinstance(value, str),
+    "task": lambda value: isinstance(value, str),
+    "text": _are_texts,
+    "inputs": _are_texts,
+    "padding": lambda value: isinstance(value, dict) and _is_number(value.get("id")),
+    "vocabulary_size": lambda value: _is_number(value, 2),
+    "longest_input": lambda value: _is_number(value, 3),
+}
+"""What bundle.json holds, as far as it is needed here, and whether a value can be that."""
+
+
 def random_batch(bundle: dict[str, Any], batch: int, length: int) -> dict[str, Any]:
     """The model's inputs, int64 arrays (batch, length): the same random tokens in every run.
 
@@ -58,15 +80,31 @@ def random_batch(bundle: dict[str, Any], batch: int, length: int) -> dict[str, A
     return {name: arrays[name] for name in bundle["inputs"]}
 
 
-def load_session(arguments: argparse.Namespace) -> Any:
-    """The model alone; UsageError if it cannot be loaded."""
+def load_session(bundle: dict[str, Any], arguments: argparse.Namespace) -> Any:
+    """The model alone; UsageError if it cannot be loaded, or is not what bundle.json describes."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = arguments.threads
     try:
-        return onnxruntime.InferenceSession(str(FOLDER / "model.onnx"), options, providers=["CPUExecutionProvider"])
+        live = onnxruntime.InferenceSession(str(FOLDER / "model.onnx"), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base class
-        raise UsageError(f"the model in {FOLDER} cannot be loaded ({str(error).splitlines()[0]})") from error
+        raise UsageError(f"the model in {FOLDER} cannot be loaded ({first_line(error)}); copy it again") from error
+    outputs = [entry.name for entry in live.get_outputs()]
+    if {entry.name for entry in live.get_inputs()} != {*bundle["inputs"]} or "logits" not in outputs:
+        raise UsageError(f"model.onnx in {FOLDER} is not the model that bundle.json describes; copy the bundle again")
+    return live
+
+
+def run(session: Any, outputs: list[str] | None, given: dict[str, Any]) -> list[Any]:
+    """One call of the model; UsageError if it fails."""
+    try:
+        found: list[Any] = session.run(outputs, given)
+    except Exception as error:  # its exceptions share no base class
+        raise UsageError(
+            f"the model in {FOLDER} cannot be run ({first_line(error)}); copy the bundle again, or give a smaller "
+            "--batch if the memory is too small"
+        ) from error
+    return found
 
 
 def time_calls(call: Callable[[], object], arguments: argparse.Namespace) -> list[float]:
@@ -83,16 +121,16 @@ def time_calls(call: Callable[[], object], arguments: argparse.Namespace) -> lis
 
 def time_answers(bundle: dict[str, Any], arguments: argparse.Namespace) -> list[float]:
     """Milliseconds of each call on one batch, with one session that ends with them."""
-    session = load_session(arguments)
+    session = load_session(bundle, arguments)
     inputs = random_batch(bundle, arguments.batch, arguments.sequence_length)
-    return time_calls(lambda: session.run(["logits"], inputs), arguments)
+    return time_calls(lambda: run(session, ["logits"], inputs), arguments)
 
 
 class Writing:
     """A session that writes on from a prompt of random tokens, the same in every run and every row, unpadded."""
 
     def __init__(self, bundle: dict[str, Any], arguments: argparse.Namespace) -> None:
-        self._session = load_session(arguments)
+        self._session = load_session(bundle, arguments)
         self._longest = arguments.sequence_length + arguments.new_tokens
         generator = np.random.default_rng(0)
         generator.integers(0, arguments.sequence_length, size=1)  # where `benchmark` draws what stands unpadded
@@ -125,7 +163,7 @@ class Writing:
             "position_ids": np.repeat(positions[None], rows, axis=0),
             "logits_to_keep": np.array([1], np.int64),
         }
-        _, *present = self._session.run(None, given | memory)
+        _, *present = run(self._session, None, {**given, **memory})
         return dict(zip(memory, present))
 
     def _remembered(self, rows: int, tokens: int) -> dict[str, Any]:
@@ -234,10 +272,18 @@ def environment(arguments: argparse.Namespace) -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "libraries": {library: metadata.version(library) for library in LIBRARIES},
+        "libraries": {library: _version(library) for library in LIBRARIES},
         "provider": "cpu",
         "threads": arguments.threads,
     }
+
+
+def _version(library: str) -> str:
+    """Of what is imported here its own word: it may be installed under another name, as onnxruntime-gpu is."""
+    try:
+        return str(sys.modules[library].__version__) if library in sys.modules else metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def _cpu_facts() -> dict[str, str]:
@@ -343,11 +389,42 @@ def _write(content: dict[str, Any], output: Path) -> None:
 
 
 def _read_bundle() -> dict[str, Any]:
+    path = FOLDER / "bundle.json"
     try:
-        bundle: dict[str, Any] = json.loads((FOLDER / "bundle.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{FOLDER / 'bundle.json'} is missing or damaged; copy the bundle again") from error
+        bundle: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is missing or damaged ({first_line(error)}); copy the bundle again") from error
+    for name, fits in FIELDS.items():
+        if not isinstance(bundle, dict) or name not in bundle or not fits(bundle[name]):
+            raise UsageError(f"{path} has no {name!r} that this bench.py could read; copy the bundle again")
     return bundle
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its name if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def shown(text: object) -> str:
+    """`text` with what is no visible character written as an escape: a name is no command to the terminal."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in str(text)
+    )
+
+
+def _tell(content: dict[str, Any], output: Path) -> None:
+    row = content["latency"][0]
+    print(
+        f"{row['artifact']}, batch {row['batch']}, {row['sequence_length']} tokens, {row['threads']} threads: "
+        f"median {row['p50_ms']:.2f} ms, p95 {row['p95_ms']:.2f} ms, first answer after {row['cold_start_ms']:.0f} ms, "
+        f"peak memory {row['peak_rss_mb']:.0f} MB"
+    )
+    if "decode" in row:
+        print(
+            f"after it {row['decode_ms_per_token']:.2f} ms a token, {row['tokens_per_second']:.1f} tokens a second, "
+            f"{row['memory_bytes_per_token']} bytes remembered a token"
+        )
+    print(f"wrote {shown(output)}", flush=True)
 
 
 def main() -> int:
@@ -357,23 +434,14 @@ def main() -> int:
         arguments = _arguments(bundle)
         content = measure(bundle, arguments)
         _write(content, arguments.output)
+        _tell(content, arguments.output)
+    except BrokenPipeError:  # who reads what is printed has enough of it; the file is written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (UsageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    row = content["latency"][0]
-    print(
-        f"{row['artifact']}, batch {row['batch']}, {row['sequence_length']} tokens, {row['threads']} threads: "
-        f"median {row['p50_ms']:.2f} ms, p95 {row['p95_ms']:.2f} ms, first answer after {row['cold_start_ms']:.0f} ms, "
-        f"peak memory {row['peak_rss_mb']:.0f} MB"
-    )
-    if writes(bundle):
-        print(
-            f"after it {row['decode_ms_per_token']:.2f} ms a token, {row['tokens_per_second']:.1f} tokens a second, "
-            f"{row['memory_bytes_per_token']} bytes remembered a token"
-        )
-    print(f"wrote {arguments.output}")
     return 0
 
 

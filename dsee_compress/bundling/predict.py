@@ -12,10 +12,11 @@ import argparse
 import itertools
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 try:
     import numpy as np
@@ -27,7 +28,10 @@ except ImportError as missing:
 
 Texts = tuple[str, ...]
 """What one answer is about: one text, or the two of a pair."""
+SCHEMA = 1
 FILE_BATCH = 8
+LONGEST_LINE = 1_000_000
+"""Bytes; a longer line is an error for itself."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -39,12 +43,46 @@ class LineError(Exception):
     """What is wrong with one line; the others are answered."""
 
 
+def _is_number(value: Any, least: int = 0) -> bool:
+    return type(value) is int and least <= value < 2**31
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+
+
+def _is_padding(value: Any) -> bool:
+    return isinstance(value, dict) and _is_number(value.get("id")) and _is_number(value.get("type_id"))
+
+
+FIELDS: dict[str, Callable[[Any], bool]] = {
+    "task": lambda value: value in ("classification", "regression", "generation"),
+    "text": lambda value: _are_texts(value) and 1 <= len(value) <= 2,
+    "labels": _are_texts,
+    "inputs": _are_texts,
+    "max_length": lambda value: _is_number(value, 1),
+    "truncation_side": lambda value: value in ("left", "right"),
+    "padding": lambda value: _is_padding(value) and value.get("side") in ("left", "right"),
+    "onnxruntime": lambda value: isinstance(value, str) and re.match(r"\d{1,9}\.\d{1,9}", value) is not None,
+}
+"""What bundle.json holds, as far as it is needed here, and whether a value can be that."""
+WRITING: dict[str, Callable[[Any], bool]] = {
+    "prompt": lambda value: isinstance(value, str),
+    "start": lambda value: isinstance(value, list) and all(map(_is_number, value)),
+    "end": lambda value: value is None or _is_number(value),
+    "max_new_tokens": lambda value: _is_number(value, 1),
+    "longest_input": lambda value: _is_number(value, 1),
+}
+"""The same of a model that writes."""
+
+
 class Model:
     """The tokenizer and the ONNX model of a bundle."""
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         """Load the bundle in `folder`; UsageError if a file is missing or damaged, or onnxruntime is too old."""
         self.bundle = read_bundle(folder)
+        self._folder = folder
         if _release(onnxruntime.__version__) < _release(self.bundle["onnxruntime"]):
             raise UsageError(
                 f"onnxruntime {onnxruntime.__version__} is too old for this model, which needs "
@@ -61,7 +99,10 @@ class Model:
                 str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # each library has its own
-            raise UsageError(f"the bundle in {folder} is damaged ({first_line(error)}); copy it again") from error
+            raise damage(folder, first_line(error)) from error
+        asked = {entry.name for entry in self._session.get_inputs()}
+        if asked != {*self.bundle["inputs"]} or "logits" not in {entry.name for entry in self._session.get_outputs()}:
+            raise damage(folder, "model.onnx is not the model that bundle.json describes")
 
     def _limit(self) -> None:
         """Have the tokenizer cut what is too long."""
@@ -71,7 +112,21 @@ class Model:
 
     def encode(self, texts: Texts) -> Any:
         """One text or a pair as tokens, cut to the length that the model was trained with; not padded."""
-        return self._tokenizer.encode(*texts)
+        try:
+            return self._tokenizer.encode(*texts)
+        except Exception as error:  # tokenizers raises Exception itself
+            raise LineError(f"the tokenizer cannot read it: {first_line(error)}") from error
+
+    def run(self, outputs: list[str] | None, given: dict[str, Any]) -> list[Any]:
+        """One call of the model; UsageError if it fails."""
+        try:
+            found: list[Any] = self._session.run(outputs, given)
+        except Exception as error:  # its exceptions share no base class
+            raise UsageError(
+                f"the model in {self._folder} cannot be run ({first_line(error)}); copy the bundle again, or give a "
+                "smaller --batch if the memory is too small"
+            ) from error
+        return found
 
     def pad(self, rows: list[Any]) -> dict[str, Any]:
         """The model's inputs, int64 arrays (rows, tokens), padded to the longest row."""
@@ -95,7 +150,9 @@ class Model:
         """The label and its probability for each encoded row; in regression the number alone."""
         if not rows:
             return []
-        logits = self._session.run(["logits"], self.pad(rows))[0].astype(np.float64)
+        logits = self.run(["logits"], self.pad(rows))[0].astype(np.float64)
+        if logits.shape != (len(rows), len(self.bundle["labels"]) or 1):
+            raise damage(self._folder, "model.onnx has other labels than bundle.json")
         if self.bundle["task"] == "regression":
             return [{"score": float(row[0])} for row in logits]
         powers = np.exp(logits - logits.max(-1, keepdims=True))
@@ -145,7 +202,7 @@ class Writer(Model):
             going &= lengths + step < self.bundle["longest_input"]
             if not going.any():
                 break
-            logits, *present = self._session.run(None, {**inputs, **memory, "logits_to_keep": np.array([1], np.int64)})
+            logits, *present = self.run(None, {**inputs, **memory, "logits_to_keep": np.array([1], np.int64)})
             best = logits[:, -1].argmax(-1)
             going &= best != end
             for row in np.flatnonzero(going):
@@ -173,12 +230,27 @@ def load(folder: Path, threads: int | None = None) -> Model:
 
 
 def read_bundle(folder: Path) -> dict[str, Any]:
-    """The content of bundle.json; UsageError if it is missing or damaged."""
+    """The content of bundle.json; UsageError if it is missing or damaged, or of another schema."""
     try:
         bundle: dict[str, Any] = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"the bundle in {folder} is damaged ({first_line(error)}); copy it again") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise damage(folder, first_line(error)) from error
+    if not isinstance(bundle, dict) or not _is_number(bundle.get("schema")):
+        raise damage(folder, "bundle.json has no 'schema'")
+    if bundle["schema"] != SCHEMA:
+        raise UsageError(
+            f"{folder / 'bundle.json'} has schema {bundle['schema']}, and this predict.py reads {SCHEMA}; use that of "
+            "the same bundle"
+        )
+    for name, fits in {**FIELDS, **(WRITING if bundle.get("task") == "generation" else {})}.items():
+        if name not in bundle or not fits(bundle[name]):
+            raise damage(folder, f"bundle.json has {'a wrong' if name in bundle else 'no'} {name!r}")
     return bundle
+
+
+def damage(folder: Path, what: str) -> UsageError:
+    """The error that says what is wrong with the bundle in `folder`."""
+    return UsageError(f"the bundle in {folder} is damaged ({what}); copy it again")
 
 
 def _release(version: str) -> tuple[int, ...]:
@@ -223,6 +295,16 @@ def _text(row: dict[str, Any], column: str) -> str:
     return text
 
 
+def read_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines of a stream; of one that is too long its beginning alone, so that it fills no memory."""
+    most = LONGEST_LINE + 1
+    while line := stream.readline(most):
+        rest = line
+        while len(rest) == most and not rest.endswith(b"\n"):
+            rest = stream.readline(most)
+        yield line
+
+
 READERS: dict[str, Callable[[str, list[str]], Texts]] = {".txt": read_plain, ".jsonl": read_json}
 
 
@@ -246,8 +328,11 @@ def answers(
 def _decode(line: bytes, number: int) -> str:
     if number == 1 and line.startswith(BYTE_ORDER_MARK):
         line = line[len(BYTE_ORDER_MARK) :]
+    line = line.rstrip(b"\r\n")
+    if len(line) >= LONGEST_LINE:
+        raise LineError(f"it is longer than {LONGEST_LINE:,} bytes; cut it")
     try:
-        return line.rstrip(b"\r\n").decode()
+        return line.decode()
     except UnicodeDecodeError as error:
         raise LineError(f"it is not UTF-8: {error.reason} at byte {error.start + 1}") from error
 
@@ -275,6 +360,13 @@ def print_answers(batches: Iterable[list[dict[str, Any]]]) -> None:
         for answer in batch:
             print(json.dumps(answer))
         sys.stdout.flush()
+
+
+def shown(text: object) -> str:
+    """`text` with what is no visible character written as an escape: a name is no command to the terminal."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in str(text)
+    )
 
 
 def first_line(error: BaseException) -> str:
@@ -326,14 +418,23 @@ def _run(arguments: argparse.Namespace) -> None:
             raise UsageError(f"the output {output} is no file that could be replaced; give another")
         if file is not None and output.resolve() == file.resolve():
             raise UsageError(f"the output {output} is the input; give another file")
+    for stream, unused in ((sys.stdin, file), (sys.stdout, output)):
+        if stream is None and unused is None:
+            raise UsageError("standard input or output is closed; give a file and --output")
     model = load(Path(__file__).resolve().parent, arguments.threads)
-    with sys.stdin.buffer if file is None else file.open("rb") as lines:
+    with sys.stdin.buffer if file is None else file.open("rb") as stream:
         batch = arguments.batch or (1 if file is None else FILE_BATCH)
-        batches = answers(model, lines, READERS[suffix], batch)
+        batches = answers(model, read_lines(stream), READERS[suffix], batch)
         if output is None:
             print_answers(batches)
         else:
-            print(f"{write(batches, output)}; wrote {output}", file=sys.stderr)
+            print(f"{write(batches, output)}; wrote {shown(output)}", file=sys.stderr)
+
+
+def _leave_stdout() -> None:
+    """Let what could not be printed go nowhere, instead of being tried, and failing, again at the end."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> int:
@@ -341,9 +442,10 @@ def main() -> int:
     try:
         _run(_arguments())
     except BrokenPipeError:  # who reads the answers has enough of them, `head` say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_stdout()
     except (UsageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(error)}", file=sys.stderr)
+        _leave_stdout()
         return 2
     except KeyboardInterrupt:
         return 130

@@ -4,9 +4,7 @@ Artifacts take turns in blocks, A B A B, so that drift of the machine hits all o
 at a time: the spinning threads of idle sessions would slow the one that is measured.
 """
 
-import os
 import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import child_process
 from . import session
 from .bootstrap import Interval
 from .inputs import INPUTS, Batch, Forward, random_batches
@@ -119,8 +118,8 @@ def fresh_process(path: Path, vocabulary: int, setting: Setting, starts: int = 3
     peak_rss_mb: its peak resident memory in MB (10⁶ bytes), of the last start.
     """
     values = [path, vocabulary, setting.batch, setting.sequence_length, setting.threads, setting.provider]
-    command = [sys.executable, "-m", "dsee_compress.evaluation.fresh_process", *map(str, values)]
-    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = child_process.command("dsee_compress.evaluation.fresh_process", *values)
+    surroundings = child_process.surroundings()
     answered = []
     for _ in range(starts):
         started = time.perf_counter_ns()

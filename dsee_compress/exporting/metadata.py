@@ -2,13 +2,19 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def write(path: Path, entries: Mapping[str, str]) -> None:
-    """Put `entries` among the metadata of the model in `path`."""
+    """Make `entries` all that the model in `path` says of itself.
+
+    What exporters note on the way goes: of each node the stack trace of the code that it was traced from, with the
+    paths of this machine.
+    """
     import onnx
 
     model = onnx.load(str(path), load_external_data=False)
+    _forget(model)
     onnx.helper.set_model_props(model, dict(entries))
     onnx.save(model, str(path))
 
@@ -18,3 +24,13 @@ def read(path: Path) -> dict[str, str]:
     import onnx
 
     return {entry.key: entry.value for entry in onnx.load(str(path), load_external_data=False).metadata_props}
+
+
+def _forget(message: Any) -> None:
+    """Clear what a model, a graph or any part of one says of itself; graphs stand within nodes, too."""
+    for field, value in message.ListFields():
+        if field.name in ("doc_string", "metadata_props"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                _forget(part)

@@ -1,6 +1,5 @@
 """report.json to Markdown and to one HTML file."""
 
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -96,7 +95,6 @@ def _environment(report: dict[str, Any], autoescape: bool = False) -> Environmen
     environment.filters["cell"] = lambda text: text.replace("|", "\\|")
     environment.filters["line"] = lambda text: " ".join(text.split())
     environment.filters["plainly"] = _plainly
-    environment.filters["named"] = _named
     environment.globals |= {
         "words": words,
         "points": " points" if words.scale == 100 else "",
@@ -111,11 +109,6 @@ def _environment(report: dict[str, Any], autoescape: bool = False) -> Environmen
 
 def _minus(figure: str) -> str:
     return figure.replace("-", "−")
-
-
-def _named(base: str) -> str:
-    """A model's id, or the name of its folder: what stands above that is of no use to a reader elsewhere."""
-    return Path(base).name if Path(base).is_absolute() else base
 
 
 def _plainly(value: Any) -> str:

@@ -15,6 +15,7 @@ from ..evaluation.latency import Setting
 from ..progress import console, step
 from ..store import lock, watch
 from ..targets import Target
+from . import common
 from .export import artifacts
 
 RESULT = "benchmark.json"
@@ -27,23 +28,29 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
     """Measure every artifact in `folder`, the baseline and what it is compared with; write `benchmark.json` into it.
 
     Speed-ups are over the baseline's first artifact (fp32 if it has one), or the folder's own without a baseline.
-    `latency` holds the rows of the first setting, `grid` those of the others. Where this machine is not what the
-    folder's target is, both stay empty and `not_measured` says why: a figure from here would be no figure of it.
+    `latency` holds the rows of the first setting, `grid` those of the others. What another machine or other versions
+    measured is measured anew. Where this machine is not what the folder's target is, both stay empty and
+    `not_measured` says why: a figure from here would be no figure of it.
     """
     session.runtime()
     manifest = checkpoint.read(folder, "export")
     target = Target.parse(manifest.metrics["target"])
     ours = name_artifacts(folder, manifest)
     named, identities = _contestants(folder, ours, config)
-    resolved = config.resolved() | {"baseline": None, "compare": None} | identities
-    key = {"config": resolved, "folder": checkpoint.fingerprint(folder)}
-    if not overwrite and checkpoint.has_result(folder / RESULT, key):
+    provider, threads = config.provider or target.provider, config.threads or [_threads(target)]
+    resolved = config.resolved() | {"baseline": None, "compare": None, "provider": provider, "threads": threads}
+    key = {
+        "config": resolved | identities,
+        "folder": checkpoint.fingerprint(folder),
+        **environment.of_latency(provider),
+    }
+    if not overwrite and common.measured_here(folder / RESULT, key):
         return folder
 
     model = checkpoint.model_config(folder)
     decoder = architectures.get(manifest.architecture).decoder
     require_lengths(model, config)
-    settings = _settings(config, target)
+    settings = _settings(config, provider, threads)
     reference = next(iter(named))
     with step("measure sizes"):
         files = {name: {"baseline": name not in ours, **latency.size_mb(path)} for name, path in named.items()}
@@ -52,7 +59,7 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
     if obstacle:
         console.print(f"not measured here: the target is {manifest.config['target']}; {obstacle}", markup=False)
     else:
-        session.require_provider(settings[0].provider)
+        session.require_provider(provider)
         vocabulary = min(model.vocab_size, *(_vocabulary(path.parent, model.vocab_size) for path in named.values()))
         for setting in settings:
             rows.append(_measure(decoder_latency if decoder else latency, named, files, reference, vocabulary, setting))
@@ -64,7 +71,7 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
         "latency": rows[0] if rows else [],
         "grid": [row for others in rows[1:] for row in others],
         "size": [{"artifact": name, **file} for name, file in files.items()],
-        "environment": environment.describe() | {"provider": settings[0].provider, "threads": settings[0].threads},
+        "environment": environment.describe(provider) | {"provider": provider, "threads": threads[0]},
     }
     watch.require_steady()
     checkpoint.write_json(folder / RESULT, result)
@@ -89,7 +96,7 @@ def name_artifacts(folder: Path, manifest: Manifest) -> dict[str, Path]:
 def _contestants(
     folder: Path, ours: dict[str, Path], config: BenchmarkConfig
 ) -> tuple[dict[str, Path], dict[str, Any]]:
-    """Every file to measure by its name, the baseline's first, and what the other folders are.
+    """Every file to measure by its name, the baseline's first, and the fingerprints of the other folders.
 
     UserError if one is missing, or compared with itself.
     """
@@ -100,14 +107,14 @@ def _contestants(
         _require_another(base, folder)
         watch.also(base)
         theirs = name_artifacts(base, checkpoint.read(base, "export"))
-        identities["baseline"] = [str(base.resolve()), checkpoint.fingerprint(base)]
+        identities["baseline"] = checkpoint.fingerprint(base)
         if named.keys() & theirs.keys():
             theirs = {f"baseline_{name}": path for name, path in theirs.items()}
         named = theirs | named
     for prefix, files in others(config).items():
         _require_another(files[0].parent, folder)
         named |= {f"{prefix}/{path.name}": path for path in files}
-        identities[str(files[0].parent)] = checkpoint.digest(files)
+        identities[f"compare {prefix}"] = checkpoint.digest(files)
     return named, identities
 
 
@@ -134,15 +141,19 @@ def _require_another(other: Path, folder: Path) -> None:
         raise UserError(f"{folder} would be compared with itself; give another folder")
 
 
-def _settings(config: BenchmarkConfig, target: Target) -> list[Setting]:
+def _threads(target: Target) -> int:
+    """Intra-op threads where the user gives none."""
+    return target.threads or environment.physical_cores()
+
+
+def _settings(config: BenchmarkConfig, provider: str, threads: list[int]) -> list[Setting]:
     """How calls are made: one setting for each batch, length and number of threads."""
-    threads = config.threads or [target.threads or environment.physical_cores()]
     return [
         Setting(
             batch=batch,
             sequence_length=length,
             threads=count,
-            provider=config.provider or target.provider,
+            provider=provider,
             samples=config.samples,
             rounds=config.rounds,
             warmup=config.warmup,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from .. import architectures, checkpoint, distributed, tasks
+from .. import architectures, checkpoint, distributed, naming, tasks
 from ..checkpoint import Manifest, Task
 from ..configs import BundleConfig
 from ..errors import GateError, UserError
@@ -78,8 +78,8 @@ def bundle(source: Path, config: BundleConfig, output: Path, overwrite: bool = F
             _fill(folder, source, model, described)
             _require_same_tokens(folder, common.tokenizer_of(source), parent)
             manifest = checkpoint.child_of(
-                parent,
-                link,
+                _without_paths(parent),
+                link.model_copy(update={"path": f"../{source.resolve().name}"}),
                 stage="bundle",
                 config=resolved,
                 structure=parent.structure,
@@ -103,6 +103,12 @@ def _require_apart(source: Path, output: Path) -> None:
     inner, outer = output.resolve(), source.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         raise UserError(f"the output {output} would lie in {source}, or hold it; choose an output beside it")
+
+
+def _without_paths(manifest: Manifest) -> Manifest:
+    """What a bundle, which leaves this machine, says of what it was made from."""
+    task = manifest.task.model_copy(update={"data": naming.named(manifest.task.data)})
+    return manifest.model_copy(update={"base": naming.named(manifest.base), "task": task})
 
 
 def _choose(source: Path, manifest: Manifest, asked: str | None) -> tuple[str, Path]:
@@ -153,9 +159,9 @@ def _describe(source: Path, manifest: Manifest, precision: str, model: Path, opt
         **writes,
         "export": checkpoint.fingerprint(source),
         "made_from": {
-            "base": manifest.base,
+            "base": naming.named(manifest.base),
             "architecture": manifest.architecture,
-            "data": Path(manifest.task.data).name,
+            "data": naming.named(manifest.task.data),
             "heads": manifest.structure.head_counts,
             "neurons": manifest.structure.neuron_counts,
             "versions": manifest.versions,

@@ -1,11 +1,13 @@
 """What several stages do alike."""
 
+import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import loading
+from .. import checkpoint, loading
 from ..checkpoint import Task
 from ..configs import MetricName
 from ..errors import UserError
@@ -67,3 +69,42 @@ def validation_metrics(
     exam = examination.quick(task, rows, collator, batch_size)
     predicted = exam.answers(examination.subject_of(model)).predictions
     return {name: metric.value(predicted, exam.truth) for name, metric in exam.metrics.items()}
+
+
+def measured_here(path: Path, key: dict[str, Any]) -> bool:
+    """Whether `path` holds a result with `key`; says so if what it holds is of another `machine` or other `versions`.
+
+    A key without the two, of a result that depends on neither, is compared alone.
+    """
+    if checkpoint.has_result(path, key):
+        return True
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        before = json.loads(path.read_text(encoding="utf-8"))["key"]
+        elsewhere = [
+            f"{what} ({changes})"
+            for name, what in (("machine", "on another machine"), ("versions", "with other versions"))
+            if name in key and (changes := _changes(before.get(name, {}), key[name]))
+        ]
+        if elsewhere:
+            console.print(
+                f"{path.name} was measured before {' and '.join(elsewhere)}; measuring here",
+                markup=False,
+                soft_wrap=True,
+            )
+    return False
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    if not before:
+        return "which the file does not name"
+    return ", ".join(
+        f"{name.replace('_', ' ')} was {_plainly(before.get(name))}, is {_plainly(now.get(name))}"
+        for name in {**now, **before}
+        if before.get(name) != now.get(name)
+    )
+
+
+def _plainly(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)

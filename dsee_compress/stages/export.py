@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import architectures, checkpoint, distributed, targets, tasks
+from .. import architectures, checkpoint, distributed, naming, targets, tasks
 from ..adapters import model as adapters
 from ..checkpoint import Manifest
 from ..configs import OPSETS, ExportConfig, Precision
@@ -191,12 +191,12 @@ def _about(
     return {
         "producer": "dsee-compress",
         "made_from": f"{parent.stage} {fingerprint}",
-        "base": parent.base,
+        "base": naming.named(parent.base),
         "task": parent.task.name,
         "labels": json.dumps(parent.task.labels),
         "max_length": str(parent.task.max_length),
         "precision": name,
-        "target": config.target,
+        "target": naming.named(config.target),
         "graph": f"{config.graph}, opset {config.opset}",
         **({"vocabulary": trimmed} if trimmed else {}),
     }

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .. import architectures, checkpoint, distributed
+from .. import architectures, checkpoint, distributed, naming
 from ..checkpoint import Manifest
 from ..errors import UserError
 from ..evaluation import flops, parity, shares
@@ -24,6 +24,7 @@ DEVICES = "devices.json"
 def report(run: Path, add: list[Path]) -> Path:
     """Write the report of `run` into it: a run's folder, or a validated and benchmarked export folder.
 
+    It names models and data, and holds no path of this machine.
     `add` are files that a bundle's bench.py wrote on a device; this report and later ones show what is in them.
     """
     folder = run if (run / checkpoint.MANIFEST).is_file() else run / "export"
@@ -76,7 +77,7 @@ def compose(
             "labels": len(tuned.task.labels),
             "validation_examples": validation["examples"],
         },
-        "model": {"base": tuned.base, "architecture": tuned.architecture},
+        "model": {"base": naming.named(tuned.base), "architecture": tuned.architecture},
         "training": {
             **{
                 name: tuned.metrics[name]
@@ -124,7 +125,7 @@ def compose(
         "latency": measured["latency"],
         "latency_grid": measured["grid"],
         "latency_not_measured": measured["not_measured"],
-        "target": {"name": exported.config["target"], **exported.metrics["target"]},
+        "target": {"name": naming.named(exported.config["target"]), **exported.metrics["target"]},
         "files": measured["size"],
         "size": _sizes(*chain["export"], measured["size"]),
         "vocabulary": _vocabulary(*chain["export"], validation),
@@ -132,7 +133,7 @@ def compose(
         "latency_turns": measured["turns"],
         "environment": measured["environment"],
         "pipeline": [
-            {"stage": name, "config": described.config, "metrics": described.metrics}
+            {"stage": name, "config": naming.named_options(described.config), "metrics": described.metrics}
             for name, (_, described) in chain.items()
         ],
     }

@@ -10,7 +10,7 @@ from ..adapters import model as adapters
 from ..checkpoint import Manifest
 from ..configs import MetricName, ValidateConfig
 from ..errors import GateError
-from ..evaluation import bootstrap, parity, session
+from ..evaluation import bootstrap, environment, parity, session
 from ..evaluation.bootstrap import Sampled
 from ..evaluation.inputs import Logits
 from ..progress import console, step
@@ -47,7 +47,9 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
         "lineage": [made.stage for _, made in chain],
         "data": read,
     }
-    if not overwrite and checkpoint.has_result(folder / RESULT, key):
+    if manifest.stage == "export":
+        key |= environment.of_answers()
+    if not overwrite and common.measured_here(folder / RESULT, key):
         return folder
     with step("read the data"):
         tokenizers = {vocabulary.is_trimmed(made): common.tokenizer_of(source) for source, made in chain}
