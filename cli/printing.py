@@ -54,6 +54,10 @@ def accuracy(title: str, metric: MetricName, result: dict[str, Any]) -> None:
         rows.append([name, *row, *(METRICS[other].figure(value) for other, value in others.items())])
     listing(title, ["", words.title, "95 %", *(METRICS[other].title for other in others)], rows)
     for gate in result["gates"]:
+        if gate["change"] is None:
+            reason = result["not_validated"][gate["candidate"]]
+            print(f"{gate['gate']}: {gate['candidate']} against {gate['reference']}: {gate['verdict']}, {reason}")
+            continue
         change, low, high = (words.figure(value, "+") for value in (gate["change"]["value"], *gate["change"]["ci95"]))
         print(
             f"{gate['gate']}: {gate['candidate']} {change} ({low} to {high}) against {gate['reference']}, "

@@ -93,8 +93,8 @@ def _write(model: Any, prompts: list[list[int]], decoding: DecodingConfig, token
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     room = getattr(model.config, "max_position_embeddings", None) or length + decoding.max_new_tokens
     processors = [_unrepeated(decoding.no_repeat_ngram, length)] if decoding.no_repeat_ngram else []
-    tokens = torch.tensor([[pad] * (length - len(prompt)) + prompt for prompt in prompts])
-    mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    tokens = torch.tensor([[pad] * (length - len(prompt)) + prompt for prompt in prompts], device=model.device)
+    mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
     with torch.inference_mode():
         written = model.generate(
             input_ids=tokens,

@@ -49,7 +49,7 @@ def random_batches(
             "input_ids": np.where(attention == 1, ids, pad_token).astype(np.int64),
             "attention_mask": attention,
             "token_type_ids": np.zeros((batch, length), np.int64),
-            "position_ids": _positions(attention),
+            "position_ids": positions(attention),
         }
         batches.append({name: arrays[name] for name in inputs})
     return batches
@@ -70,12 +70,12 @@ def random_prompts(shapes: list[tuple[int, int]], vocabulary: int, *, seed: int 
             {
                 "input_ids": generator.integers(0, vocabulary, size=(batch, length)),
                 "attention_mask": attention,
-                "position_ids": _positions(attention),
+                "position_ids": positions(attention),
             }
         )
     return batches
 
 
-def _positions(attention: NDArray[np.int64]) -> NDArray[np.int64]:
+def positions(attention: NDArray[np.int64]) -> NDArray[np.int64]:
     """Each token's place among those that are not padding."""
     return np.maximum(attention.cumsum(axis=1) - 1, 0)

@@ -40,12 +40,13 @@ class Parity:
 
 
 def torch_forward(model: Callable[..., Any]) -> Forward:
-    """`model`, in eval mode on the CPU or an OnnxGenerator, as a function from a batch to logits."""
+    """`model`, in eval mode on the CPU, or an OnnxGenerator on any device, as a function from a batch to logits."""
+    device = getattr(model, "device", "cpu")
 
     @torch.inference_mode()
     def forward(batch: Batch) -> Logits:
-        tensors = {name: torch.as_tensor(array) for name, array in batch.items()}
-        logits: Logits = model(**tensors).logits.float().numpy()
+        tensors = {name: torch.as_tensor(array).to(device) for name, array in batch.items()}
+        logits: Logits = model(**tensors).logits.float().cpu().numpy()
         return logits
 
     return forward

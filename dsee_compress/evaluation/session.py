@@ -34,15 +34,20 @@ def require_provider(provider: str) -> Any:
 
 def load(path: Path, provider: str = "cpu", threads: int | None = None) -> Any:
     """A session of onnxruntime. UserError if the file is damaged, or the provider is not there or falls back."""
+    return of_model(str(path), str(path), provider, threads)
+
+
+def of_model(model: str | bytes, name: str, provider: str = "cpu", threads: int | None = None) -> Any:
+    """As `load`; model: a file's path, or its content; name: what errors call it."""
     ort, wanted = require_provider(provider), PROVIDERS[provider]
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        live = ort.InferenceSession(str(path), options, providers=[wanted])
+        live = ort.InferenceSession(model, options, providers=[wanted])
     except Exception as error:  # its exceptions share no base class
-        raise UserError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from error
+        raise UserError(f"ONNX Runtime cannot load {name}: {first_line(error)}") from error
     used = live.get_providers()[0]
     if used != wanted:
         raise UserError(f"provider {provider} was asked for, and ONNX Runtime fell back to {used}")

@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
 
+APART = "_apart"
+"""What the name of a node ends with that stands in the place of an Attention node of that name."""
+
+
 def separate_all(model: Any) -> None:
     """Put MultiHeadAttention, behind three MatMuls, in the place of every Attention node of an OnnxModel.
 
@@ -35,7 +39,7 @@ def _separate(model: Any, node: "NodeProto") -> None:
         "MultiHeadAttention",
         [*projected, bias, mask],
         list(node.output),
-        name=f"{node.name}_apart",
+        name=f"{node.name}{APART}",
         domain="com.microsoft",
         num_heads=attributes["num_heads"],
         mask_filter_value=attributes["mask_filter_value"],

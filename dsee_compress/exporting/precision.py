@@ -10,7 +10,7 @@ from ..configs import Precision
 from ..errors import UserError
 from ..evaluation.inputs import Batch
 from ..progress import console, quiet
-from . import attention, files, one_query, outliers, rounding, static
+from . import attention, files, half, one_query, outliers, probe, rounding, static
 from .activation import approximate_gelu
 
 
@@ -36,13 +36,19 @@ Samples = Callable[[], list[Batch]]
 
 
 def fp16(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str, Any]:
-    """Write `source` with weights and arithmetic in fp16 to `target`; the logits stay fp32."""
-    model = files.load(source)
-    # What contrib operators give has no inferred shape, and the conversion needs none.
-    model.disable_shape_inference()
-    model.convert_float_to_float16(use_symbolic_shape_infer=False, keep_io_types=True)
-    files.save(model, target)
-    return {}
+    """Write `source` with weights and arithmetic in fp16 to `target`; the logits stay fp32.
+
+    So does what goes beyond fp16's range on samples, or on random tokens where there are none: see `half.convert`.
+    """
+    looked_at = "training examples"
+    try:
+        batches = samples()
+    except UserError as error:
+        console.print(f"fp16's range is checked on random tokens: {error}", markup=False, soft_wrap=True)
+        batches = []
+    if not batches:
+        batches, looked_at = probe.random_examples(source), "random tokens"
+    return half.convert(source, target, batches) | {"range_of": looked_at}
 
 
 def int8(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str, Any]:

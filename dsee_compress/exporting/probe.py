@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..evaluation import session
-from ..evaluation.inputs import Batch, Logits
+from ..evaluation.inputs import Batch, Logits, positions, random_batches, random_prompts
 from . import files, one_query
 
 if TYPE_CHECKING:
@@ -17,12 +17,22 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 _TOKENS_A_PIECE = 1024
+_RANDOM = [(16, 16)] * 8
+"""Rows and tokens of batches where there are no examples."""
 
 
 def decibels(wanted: Logits, found: Logits) -> float:
     """10 log₁₀ of the variance of `wanted` over the mean square of what `found` differs by."""
     noise = float(np.square(wanted.astype(np.float64) - found).mean())
     return float(10 * np.log10(wanted.var(axis=0, dtype=np.float64).mean() / noise)) if noise else float("inf")
+
+
+def half(weight: Array) -> Array:
+    """A weight as fp16 has it, in fp32; what is beyond its ends becomes these, as the conversion of graphs has it."""
+    from onnxruntime.transformers.float16 import convert_np_to_float16
+
+    rounded: Array = convert_np_to_float16(weight.ravel()).astype(np.float32).reshape(weight.shape)
+    return rounded
 
 
 def logits(path: Path, batches: list[Batch]) -> Logits:
@@ -50,11 +60,56 @@ def tensors(path: Path, names: list[str], batches: list[Batch]) -> Iterator[dict
     """What these tensors of the model in `path` hold, (batch, tokens, channels), for each of the batches."""
     import onnx
 
-    model = onnx.load(str(path))
-    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    return outputs(onnx.load(str(path)), path, names, batches)
+
+
+def outputs(model: Any, path: Path, names: list[str], batches: list[Batch]) -> Iterator[dict[str, Array]]:
+    """What these tensors of a ModelProto hold for each of the batches; beside `path` there is room for its file."""
+    import onnx
+
+    known = {entry.name for entry in model.graph.output}
+    others = [name for name in names if name not in known]
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in others)
     with _opened(model, path) as run:
         for batch in batches:
             yield dict(zip(names, run(names, batch), strict=True))
+
+
+def floats(path: Path) -> set[str]:
+    """The tensors that the nodes of the model in `path` write and that are of fp32."""
+    import onnx
+
+    model = onnx.load(str(path))
+    written = {name for node in model.graph.node for name in node.output if name}
+    known = {entry.name for entry in model.graph.output}
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in sorted(written - known))
+    with _loaded(model, path) as live:
+        return written & {entry.name for entry in live.get_outputs() if entry.type == "tensor(float)"}
+
+
+def random_examples(path: Path) -> list[Batch]:
+    """Random tokens for the model in `path`."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    names = [entry.name for entry in graph.input]
+    vocabulary = _vocabulary(graph)
+    if any(name.startswith("past_") for name in names):
+        return random_prompts(_RANDOM, vocabulary)
+    return random_batches(_RANDOM, vocabulary, names, pad_token=1)
+
+
+def _vocabulary(graph: Any) -> int:
+    """Tokens that a graph knows: the rows of the table that it looks `input_ids` up in."""
+    tables, ids = {entry.name: entry.dims[0] for entry in graph.initializer if entry.dims}, {"input_ids"}
+    for node in graph.node:
+        table, given = {"Gather": (0, 1), "EmbedLayerNormalization": (2, 0)}.get(node.op_type, (None, 0))
+        if node.input and node.input[given] in ids:
+            if table is None:
+                ids.update(node.output)
+            elif node.input[table] in tables:
+                return int(tables[node.input[table]])
+    raise AssertionError("no table is looked up by input_ids")
 
 
 @contextmanager
@@ -80,7 +135,28 @@ def disturbed(path: Path, names: list[str]) -> Iterator[Callable[[Batch, dict[st
 
 @contextmanager
 def _opened(model: Any, path: Path) -> Iterator[Callable[[list[str], Batch], list[Array]]]:
-    """A session of a variant of the model in `path`: a function of names of outputs and a feed."""
+    """A session of a variant of the model in `path`: a function of names of outputs and a feed.
+
+    A decoder is given prompts, whose tokens are counted from the mask: it remembers nothing of earlier ones.
+    """
+    with _loaded(model, path) as live:
+        asked = live.get_inputs()
+        known = {entry.name for entry in (*asked, *live.get_overridable_initializers())}
+        shapes = {entry.name: entry.shape for entry in asked if entry.name.startswith("past_")}
+
+        def run(names: list[str], feed: Batch) -> list[Array]:
+            rows = len(feed["input_ids"])
+            past = {name: np.zeros((rows, heads, 0, size), np.float32) for name, (_, heads, _, size) in shapes.items()}
+            given = {"position_ids": positions(feed["attention_mask"])} | feed | past
+            found: list[Array] = live.run(names, {name: given[name] for name in given if name in known})
+            return found
+
+        yield run
+
+
+@contextmanager
+def _loaded(model: Any, path: Path) -> Iterator[Any]:
+    """A session of a variant of the model in `path`."""
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     variant = path.with_suffix(".variant.onnx")
@@ -91,8 +167,7 @@ def _opened(model: Any, path: Path) -> Iterator[Callable[[list[str], Batch], lis
         live = session.load(variant)
     finally:
         files.remove(variant)
-    known = {entry.name for entry in (*live.get_inputs(), *live.get_overridable_initializers())}
-    yield lambda names, feed: live.run(names, {name: feed[name] for name in feed if name in known})
+    yield live
 
 
 def products(graph: Any) -> list["NodeProto"]:

@@ -19,11 +19,13 @@ PART_NAMES = {
 def headline(report: dict[str, Any]) -> dict[str, Any]:
     """What the report says first: the fastest of the exported artifacts against the baseline, of decoders a token.
 
-    Where latency was not measured, the smallest is the best, and `speedup` and `rows` are None.
+    Where latency was not measured, the smallest is the best, and `speedup` and `rows` are None. What was validated goes
+    before what was not; where nothing was, the figures of `accuracy` are None.
     """
     files = {file["artifact"]: file for file in report["files"]}
     reference = report["latency_reference"]
     ours = [name for name, file in files.items() if not file["baseline"]]
+    ours = [name for name in ours if _validated_as(name) in report["accuracy"]] or ours
     timed = {row["artifact"]: row for row in report["latency"]}
     best = (
         max(ours, key=lambda name: _speedup(timed[name])["value"])
@@ -31,21 +33,25 @@ def headline(report: dict[str, Any]) -> dict[str, Any]:
         else min(ours, key=lambda name: files[name]["size_mb"])
     )
     dense = report["accuracy"]["dense_finetuned"]["value"]
-    _, _, precision = best.partition("_")
-    model = f"onnx_{precision}"
-    accuracy = report["accuracy"][model]
+    model = _validated_as(best)
+    accuracy = report["accuracy"].get(model)
     return {
         "artifact": best,
         "model": model,
         "speedup": _speedup(timed[best]) if timed else None,
-        "accuracy": accuracy["value"],
-        "accuracy_ci95": accuracy["ci95"],
-        "accuracy_change": accuracy["value"] - dense,
+        "accuracy": accuracy and accuracy["value"],
+        "accuracy_ci95": accuracy and accuracy["ci95"],
+        "accuracy_change": accuracy and accuracy["value"] - dense,
         "times_smaller": files[reference]["size_mb"] / files[best]["size_mb"],
         "baseline": reference,
         "files": {"best": files[best], "baseline": files[reference]},
         "rows": {"best": timed[best], "baseline": timed[reference]} if timed else None,
     }
+
+
+def _validated_as(artifact: str) -> str:
+    """What validation calls an artifact of the benchmark: pruned_int8 is onnx_int8."""
+    return f"onnx_{artifact.partition('_')[2]}"
 
 
 def _speedup(row: dict[str, Any]) -> dict[str, Any]:

@@ -54,8 +54,8 @@ class Examination(Protocol):
     def answers(self, subject: Subject) -> Answers:
         """Ask a model."""
 
-    def artifact(self, path: Path) -> AbstractContextManager[Subject]:
-        """Load an ONNX artifact: a context manager that gives a Subject."""
+    def artifact(self, path: Path, provider: str) -> AbstractContextManager[Subject]:
+        """Load an ONNX artifact on a provider of `session.PROVIDERS`: a context manager that gives a Subject."""
 
     def as_json(self, predictions: Any) -> list[Any]:
         """What validation.json keeps of a model's predictions."""
@@ -101,8 +101,8 @@ class _Labels:
         return Answers(self._predictions(logits), logits)
 
     @contextmanager
-    def artifact(self, path: Path) -> Iterator[Subject]:
-        with session.Session(path) as live:
+    def artifact(self, path: Path, provider: str) -> Iterator[Subject]:
+        with session.Session(path, provider) as live:
             yield Subject(live.forward)
 
     def as_json(self, predictions: Any) -> list[Any]:
@@ -125,8 +125,8 @@ class _Likelihoods:
         return Answers(Written([], self._by_example(losses)), losses.losses[:, None].astype(np.float32))
 
     @contextmanager
-    def artifact(self, path: Path) -> Iterator[Subject]:
-        with OnnxGenerator(path) as model:
+    def artifact(self, path: Path, provider: str) -> Iterator[Subject]:
+        with OnnxGenerator(path, provider) as model:
             yield Subject(parity.torch_forward(model), model)
 
     def as_json(self, predictions: Any) -> list[Any]:

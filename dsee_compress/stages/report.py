@@ -38,6 +38,11 @@ def report(run: Path, add: list[Path]) -> Path:
             f"{' and '.join(missing)} folder is not, or no longer, among what it was made from"
         )
     validation = _result(folder, validate.RESULT, "validate")
+    if "not_validated" not in validation:
+        raise UserError(
+            f"{folder / validate.RESULT} is of an earlier version, which asked fp16 in fp32; run dsee-compress validate "
+            f"{folder} again"
+        )
     measured = _result(folder, benchmark.RESULT, "benchmark")
     export = checkpoint.fingerprint(folder)
     measured_elsewhere = devices.together(folder / DEVICES, add, export)
@@ -122,6 +127,8 @@ def compose(
         "accuracy": validation["accuracy"],
         "other_metrics": validation["other_metrics"],
         "gates": validation["gates"],
+        "providers": validation["providers"],
+        "not_validated": validation["not_validated"],
         "latency": measured["latency"],
         "latency_grid": measured["grid"],
         "latency_not_measured": measured["not_measured"],

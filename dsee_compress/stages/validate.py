@@ -1,5 +1,6 @@
 """The metrics of a stage folder and of all that it was made from, and the gates between them."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from ..reporting import wording
 from ..reporting.wording import Wording
 from ..store import lock, watch
 from ..tasks import data
-from . import common, examination, vocabulary
+from . import common, examination, places, vocabulary
 from .examination import Answers, Examination
 from .export import artifacts
+from .places import Place
 
 RESULT = "validation.json"
 TORCH_NAMES = {"finetune": "dense_finetuned", "prune": "pruned"}
@@ -33,11 +35,14 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
     """Measure every model on the way to `folder` on the same rows; write `validation.json` into it.
 
     Raises GateError, with the figures, if ONNX Runtime and PyTorch differ, if a precision costs more than
-    `max_drop`, or if the whole way costs more than `max_compression_drop`; nothing is written then.
+    `max_drop`, or if the whole way costs more than `max_compression_drop`; nothing is written then. An artifact that
+    this machine does not run as its target does (`places`) is not asked, and its gates say so.
     """
     manifest = checkpoint.read(folder, "finetune", "prune", "export")
     if manifest.stage == "export":
         session.runtime()
+    asked = places.of_artifacts(manifest) if manifest.stage == "export" else {}
+    missing = {name: place.obstacle for name, place in asked.items() if place.obstacle}
     task = manifest.task.model_copy(update={"data": data.locate(config.data or manifest.task.data)})
     chain, trimmed = lineage(folder, manifest), vocabulary.is_trimmed(manifest)
     read = data.fingerprint(task.data, config.split)
@@ -46,6 +51,7 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
         "folder": checkpoint.fingerprint(folder),
         "lineage": [made.stage for _, made in chain],
         "data": read,
+        "places": {name: [*place] for name, place in asked.items()},
     }
     if manifest.stage == "export":
         key |= environment.of_answers()
@@ -57,15 +63,19 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
         exam, alike = exams[trimmed], vocabulary.read_alike(task, config.split, tokenizers)
         data.require_unchanged(read, task.data, config.split)
         common.tell_read(**{config.split: exam.rows})
-    answers = _answers_of_lineage(chain, exams)
+    for name, obstacle in missing.items():
+        console.print(f"{name} is {places.VERDICT}: {obstacle}", markup=False, soft_wrap=True)
+    answers = _answers_of_lineage(chain, exams, asked)
 
     predictions = {name: answer.predictions for name, answer in answers.items()}
     own, *others = exam.metrics.items()
     sampled = bootstrap.bootstrap(own[1], predictions, exam.truth, seed=config.seed)
     # The likelihoods of a decoder that knows fewer tokens are not those of before.
     comparable = not (trimmed and task.name == "generation")
+    # A card rounds what goes into fp32 products (TF32), so what differs there is not the graph's.
+    comparable = comparable and asked.get("onnx_fp32", Place("cpu")).provider == "cpu"
     proofs = _export_proof({name: answer.logits for name, answer in answers.items()}, alike) if comparable else {}
-    gates = _metric_gates(task.metric, sampled, config, trimmed)
+    gates = _metric_gates(task.metric, sampled, config, trimmed, missing)
     result = {
         "key": key,
         "metric": task.metric,
@@ -79,6 +89,8 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
         },
         "parity": proofs,
         "gates": gates,
+        "providers": {name: place.provider for name, place in asked.items() if name not in missing},
+        "not_validated": missing,
         "predictions": {name: exam.as_json(values) for name, values in predictions.items()},
     }
     watch.require_steady()
@@ -97,8 +109,10 @@ def lineage(folder: Path, manifest: Manifest) -> list[tuple[Path, Manifest]]:
     return chain
 
 
-def _answers_of_lineage(chain: list[tuple[Path, Manifest]], exams: dict[bool, Examination]) -> dict[str, Answers]:
-    """The answers of every model in `chain`, asked in the tokens of its own vocabulary, trimmed or not."""
+def _answers_of_lineage(
+    chain: list[tuple[Path, Manifest]], exams: dict[bool, Examination], asked: dict[str, Place]
+) -> dict[str, Answers]:
+    """The answers of every model in `chain` that this machine can ask, in the tokens of its own vocabulary."""
     answers = {}
     if chain[0][1].parent is not None:
         console.print(f"{chain[0][0]}: its parent folder is gone or changed; measuring without it", markup=False)
@@ -106,8 +120,11 @@ def _answers_of_lineage(chain: list[tuple[Path, Manifest]], exams: dict[bool, Ex
         exam = exams[vocabulary.is_trimmed(described)]
         if described.stage == "export":
             for precision, path in artifacts(source, described).items():
-                with step(f"predict with onnx_{precision}"), exam.artifact(path) as subject:
-                    answers[f"onnx_{precision}"] = exam.answers(subject)
+                name = f"onnx_{precision}"
+                if asked[name].obstacle:
+                    continue
+                with step(f"predict with {name}"), exam.artifact(path, asked[name].provider) as subject:
+                    answers[name] = exam.answers(subject)
         else:
             name = TORCH_NAMES[described.stage]
             with step(f"predict with {name}"):
@@ -126,24 +143,33 @@ def _export_proof(logits: dict[str, Logits], alike: NDArray[Any] | None) -> dict
 
 
 def _metric_gates(
-    metric: MetricName, sampled: dict[str, Sampled], config: ValidateConfig, trimmed: bool
+    metric: MetricName,
+    sampled: dict[str, Sampled],
+    config: ValidateConfig,
+    trimmed: bool,
+    missing: Iterable[str] = (),
 ) -> list[dict[str, Any]]:
-    """The precision and the compression gate, as far as their models are among `sampled`.
+    """The precision and the compression gate, as far as their models are among `sampled`, or `missing`.
 
     trimmed: whether the artifacts have a smaller vocabulary, which may cost what a precision may: all of them, fp32
-    too, are then compared with the model before.
+    too, are then compared with the model before. missing: artifacts that this machine cannot ask, of which a gate
+    gives no verdict but that.
     """
     words = wording.METRICS[metric]
     order = ("pruned", "dense_finetuned", "onnx_fp32") if trimmed else ("onnx_fp32", "pruned", "dense_finetuned")
     full_precision = next((name for name in order if name in sampled), None)
-    exported = [name for name in sampled if name.startswith("onnx_")]
+    exported = [*(name for name in sampled if name.startswith("onnx_")), *missing]
     finals = exported or [name for name in sampled if name == "pruned"]
     gates = []
     for gate, reference, candidate, allowed in (
         *(("precision", full_precision, lower, config.max_drop) for lower in exported if lower != full_precision),
         *(("compression", "dense_finetuned", final, config.max_compression_drop) for final in finals),
     ):
-        if reference not in sampled or candidate not in sampled:
+        if reference not in sampled or candidate not in (*sampled, *missing):
+            continue
+        described: dict[str, Any] = {"gate": gate, "reference": reference, "candidate": candidate}
+        if candidate not in sampled:
+            gates.append(described | {"change": None, "allowed_drop": allowed, "verdict": places.VERDICT})
             continue
         change = (sampled[candidate] - sampled[reference]).interval
         verdict = bootstrap.judge(-change if words.lower_is_better else change, allowed)
@@ -153,16 +179,7 @@ def _metric_gates(
                 f"of {reference} (95 % interval of the change {words.figure(change.low, '+')} to "
                 f"{words.figure(change.high, '+')}, allowed drop {words.figure(allowed)})"
             )
-        gates.append(
-            {
-                "gate": gate,
-                "reference": reference,
-                "candidate": candidate,
-                "change": change.as_json(),
-                "allowed_drop": allowed,
-                "verdict": verdict,
-            }
-        )
+        gates.append(described | {"change": change.as_json(), "allowed_drop": allowed, "verdict": verdict})
     return gates
 
 
