@@ -20,6 +20,7 @@ from hypothesis import settings
 import dsee_compress
 
 from .fixtures import models
+from .fixtures.graphs import Graphs
 
 settings.register_profile("default", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("default")
@@ -140,6 +141,11 @@ def exported(exported_folders: Folders, family: str) -> Path:
 @pytest.fixture(scope="session")
 def dense(dense_folders: Folders, family: str) -> Path:
     return dense_folders(family)
+
+
+@pytest.fixture(scope="session")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Graphs:
+    return Graphs(tmp_path_factory.mktemp("graphs"))
 
 
 @pytest.fixture(scope="session")
