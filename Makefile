@@ -9,6 +9,8 @@ VENV := .venv
 VENV_5 := .venv-transformers-5
 TRANSFORMERS_5 := transformers==5.23.0
 BIN := $(VENV)/bin
+# Two processes share the tests; those that compare times run afterwards and alone.
+SHARED := --numprocesses 2 --dist loadgroup
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
@@ -29,17 +31,19 @@ demo: setup
 	$(BIN)/dsee-compress run samples/quickstart.yaml --output runs/quickstart
 
 test: setup lint
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest $(SHARED) -m "not timing" tests
+	$(BIN)/python -m pytest -m timing tests
 
 $(VENV_5)/.installed: pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV_5)
 	grep -vE '^(transformers|tokenizers|huggingface_hub)==' constraints.txt > $(VENV_5)/constraints.txt
 	$(VENV_5)/bin/pip install --quiet torch==2.13.0
-	$(VENV_5)/bin/pip install --quiet -c $(VENV_5)/constraints.txt $(TRANSFORMERS_5) -e . hypothesis peft pytest pytest-timeout
+	$(VENV_5)/bin/pip install --quiet -c $(VENV_5)/constraints.txt $(TRANSFORMERS_5) -e . \
+		hypothesis peft pytest pytest-timeout pytest-xdist
 	touch $@
 
 test-transformers-5: $(VENV_5)/.installed
-	$(VENV_5)/bin/python -m pytest tests/adapters tests/architectures tests/pruning tests/tasks tests/training \
+	$(VENV_5)/bin/python -m pytest $(SHARED) tests/adapters tests/architectures tests/pruning tests/tasks tests/training \
 		tests/evaluation/test_flops.py tests/stages/test_any_shape.py tests/stages/test_prune.py
 
 lint: setup

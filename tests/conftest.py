@@ -1,4 +1,7 @@
-"""Stage folders that many tests read: made once a session, by the stages themselves."""
+"""Stage folders that many tests read: made once a session, by the stages themselves.
+
+Tests of what a family does take `pruned`, `exported` … and run for each; all others take `bert_pruned` … and run once.
+"""
 
 import os
 
@@ -7,6 +10,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,9 +20,14 @@ from hypothesis import settings
 import dsee_compress
 
 from .fixtures import models
+from .fixtures.graphs import Graphs
 
 settings.register_profile("default", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("default")
+
+ROOT = Path(__file__).parent
+Folders = Callable[[str], Path]
+"""Makes the folder of a family when it is first asked for."""
 
 FINETUNE = {"epochs": 20, "batch_size": 16, "learning_rate": 1e-2, "rank": 3, "sparse": 5, "alpha": 6.0}
 PRUNE = {
@@ -28,6 +38,15 @@ PRUNE = {
     "batch_size": 16,
     "learning_rate": 3e-3,
 }
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Processes that share the tests (pytest-xdist) take all those of a family, of a folder with a conftest.py or of a
+    file, so that their fixtures are made once."""
+    family = item.callspec.params.get("family") if hasattr(item, "callspec") else None
+    folder = item.path.parent
+    alike = folder if folder != ROOT and (folder / "conftest.py").exists() else item.path
+    item.add_marker(pytest.mark.xdist_group(family if family in models.FAMILIES else str(alike.relative_to(ROOT))))
 
 
 @pytest.fixture(scope="session")
@@ -57,44 +76,93 @@ def bert(pretrained_folders: dict[str, Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tuned_folders(pretrained_folders: dict[str, Path], data: Path, tmp_path_factory: pytest.TempPathFactory):
-    made: dict[str, Path] = {}
+def tuned_folders(pretrained_folders: dict[str, Path], data: Path, tmp_path_factory) -> Folders:
+    """Adapter folders, by family."""
 
+    @functools.cache
     def make(family: str) -> Path:
-        if family not in made:
-            output = tmp_path_factory.mktemp(family) / "finetune"
-            made[family] = dsee_compress.finetune(
-                model=str(pretrained_folders[family]), data=str(data), output=output, **FINETUNE
-            )
-        return made[family]
+        output = tmp_path_factory.mktemp(family) / "finetune"
+        return dsee_compress.finetune(model=str(pretrained_folders[family]), data=str(data), output=output, **FINETUNE)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def tuned(tuned_folders, family: str) -> Path:
-    """An adapter folder."""
+def pruned_folders(tuned_folders: Folders) -> Folders:
+    """Folders of pruned models, by family."""
+
+    @functools.cache
+    def make(family: str) -> Path:
+        tuned = tuned_folders(family)
+        return dsee_compress.prune(tuned, output=tuned.parent / "prune", **PRUNE)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def exported_folders(pruned_folders: Folders) -> Folders:
+    """ONNX folders of pruned models, fp32 and int8, by family."""
+
+    @functools.cache
+    def make(family: str) -> Path:
+        pruned = pruned_folders(family)
+        return dsee_compress.export(pruned, output=pruned.parent / "export")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def dense_folders(tuned_folders: Folders) -> Folders:
+    """ONNX folders of unpruned models, by family."""
+
+    @functools.cache
+    def make(family: str) -> Path:
+        tuned = tuned_folders(family)
+        return dsee_compress.export(tuned, output=tuned.parent / "dense", precision="fp32")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tuned(tuned_folders: Folders, family: str) -> Path:
     return tuned_folders(family)
 
 
 @pytest.fixture(scope="session")
-def pruned(tuned: Path) -> Path:
-    """A folder of a pruned model."""
-    return dsee_compress.prune(tuned, output=tuned.parent / "prune", **PRUNE)
+def pruned(pruned_folders: Folders, family: str) -> Path:
+    return pruned_folders(family)
 
 
 @pytest.fixture(scope="session")
-def exported(pruned: Path) -> Path:
-    """An ONNX folder of a pruned model, fp32 and int8."""
-    return dsee_compress.export(pruned, output=pruned.parent / "export")
+def exported(exported_folders: Folders, family: str) -> Path:
+    return exported_folders(family)
 
 
 @pytest.fixture(scope="session")
-def dense(tuned: Path) -> Path:
-    """An ONNX folder of the unpruned model."""
-    return dsee_compress.export(tuned, output=tuned.parent / "dense", precision="fp32")
+def dense(dense_folders: Folders, family: str) -> Path:
+    return dense_folders(family)
 
 
 @pytest.fixture(scope="session")
-def bert_tuned(tuned_folders) -> Path:
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Graphs:
+    return Graphs(tmp_path_factory.mktemp("graphs"))
+
+
+@pytest.fixture(scope="session")
+def bert_tuned(tuned_folders: Folders) -> Path:
     return tuned_folders("bert")
+
+
+@pytest.fixture(scope="session")
+def bert_pruned(pruned_folders: Folders) -> Path:
+    return pruned_folders("bert")
+
+
+@pytest.fixture(scope="session")
+def bert_exported(exported_folders: Folders) -> Path:
+    return exported_folders("bert")
+
+
+@pytest.fixture(scope="session")
+def bert_dense(dense_folders: Folders) -> Path:
+    return dense_folders("bert")

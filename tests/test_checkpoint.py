@@ -61,12 +61,12 @@ def test_json_is_replaced_as_a_whole(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["result.json"]
 
 
-def test_fingerprint_follows_weights_and_config_but_not_timings_or_reports(pruned, tmp_path):
+def test_fingerprint_follows_weights_and_config_but_not_timings_or_reports(bert_pruned, tmp_path):
     import shutil
 
     copy = tmp_path / "copy"
-    shutil.copytree(pruned, copy)
-    original = checkpoint.fingerprint(pruned)
+    shutil.copytree(bert_pruned, copy)
+    original = checkpoint.fingerprint(bert_pruned)
     assert checkpoint.fingerprint(copy) == original
     manifest = json.loads((copy / "dsee.json").read_text())
     manifest["metrics"]["training"]["seconds"] = 1e6
@@ -81,11 +81,11 @@ def test_fingerprint_follows_weights_and_config_but_not_timings_or_reports(prune
     assert checkpoint.fingerprint(copy) != original
 
 
-def test_loading_is_strict_about_the_described_structure(pruned, tmp_path):
+def test_loading_is_strict_about_the_described_structure(bert_pruned, tmp_path):
     import shutil
 
     copy = tmp_path / "copy"
-    shutil.copytree(pruned, copy)
+    shutil.copytree(bert_pruned, copy)
     manifest = json.loads((copy / "dsee.json").read_text())
     manifest["structure"]["neurons"][0] = manifest["structure"]["neurons"][0][:-1]
     (copy / "dsee.json").write_text(json.dumps(manifest))
@@ -100,29 +100,29 @@ def test_reload_is_bit_equal(pruned):
         assert torch.equal(tensor, saved[name]) and torch.equal(tensor, second.state_dict()[name])
 
 
-def test_a_moved_run_still_knows_its_parents(pruned, tmp_path):
+def test_a_moved_run_still_knows_its_parents(bert_pruned, tmp_path):
     import shutil
 
     run = tmp_path / "moved"
-    shutil.copytree(pruned.parent, run)
+    shutil.copytree(bert_pruned.parent, run)
     assert checkpoint.parent_of(run / "prune", checkpoint.read(run / "prune")) == run / "finetune"
     (run / "finetune" / "adapter.safetensors").write_bytes(b"other")
     assert checkpoint.parent_of(run / "prune", checkpoint.read(run / "prune")) is None
 
 
-def test_a_folder_behind_a_link_knows_its_parents(pruned, tmp_path):
+def test_a_folder_behind_a_link_knows_its_parents(bert_pruned, tmp_path):
     link = tmp_path / "deep" / "latest"
     link.parent.mkdir()
-    link.symlink_to(pruned)
+    link.symlink_to(bert_pruned)
     parent = checkpoint.parent_of(link, checkpoint.read(link))
-    assert parent is not None and parent.samefile(pruned.parent / "finetune")
+    assert parent is not None and parent.samefile(bert_pruned.parent / "finetune")
 
 
-def test_what_a_kill_after_the_last_step_left_is_cleared(tmp_path, pruned):
+def test_what_a_kill_after_the_last_step_left_is_cleared(tmp_path, bert_pruned):
     import shutil
 
     output = tmp_path / "made"
-    shutil.copytree(pruned, output)
+    shutil.copytree(bert_pruned, output)
     (tmp_path / ".made.replaced").mkdir()
     checkpoint.resumable(output, {"a": 1})
     there = checkpoint.read(output)
@@ -132,7 +132,7 @@ def test_what_a_kill_after_the_last_step_left_is_cleared(tmp_path, pruned):
 
 
 @pytest.mark.parametrize("held", ["file", "folder", "stage"])
-def test_nothing_but_the_stages_own_output_is_overwritten(pruned, tmp_path, held):
+def test_nothing_but_the_stages_own_output_is_overwritten(bert_pruned, tmp_path, held):
     import shutil
 
     output = tmp_path / "output"
@@ -142,36 +142,36 @@ def test_nothing_but_the_stages_own_output_is_overwritten(pruned, tmp_path, held
         output.mkdir()
         (output / "thesis.txt").write_text("mine")
     else:
-        shutil.copytree(pruned, output)
+        shutil.copytree(bert_pruned, output)
     before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
     with pytest.raises(UserError, match="choose another output"):
-        dsee_compress.export(pruned, output=output, overwrite=True)
+        dsee_compress.export(bert_pruned, output=output, overwrite=True)
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
 
 
-def test_a_damaged_output_of_the_stage_is_overwritten(pruned, tmp_path):
+def test_a_damaged_output_of_the_stage_is_overwritten(bert_pruned, tmp_path):
     output = tmp_path / "output"
     output.mkdir()
     (output / "dsee.json").write_text("{")
     with pytest.raises(UserError, match="is damaged; write the folder again"):
-        dsee_compress.export(pruned, output=output, precision="fp32")
-    dsee_compress.export(pruned, output=output, precision="fp32", overwrite=True)
+        dsee_compress.export(bert_pruned, output=output, precision="fp32")
+    dsee_compress.export(bert_pruned, output=output, precision="fp32", overwrite=True)
     assert checkpoint.read(output).stage == "export"
 
 
-def test_no_output_takes_the_place_of_its_source(pruned, tmp_path):
+def test_no_output_takes_the_place_of_its_source(bert_pruned, tmp_path):
     import shutil
 
     run = tmp_path / "run"
-    shutil.copytree(pruned.parent, run)
+    shutil.copytree(bert_pruned.parent, run)
     for output in (run / "prune", run):
         with pytest.raises(UserError, match="would take the place of"):
             dsee_compress.export(run / "prune", output=output, overwrite=True)
     assert checkpoint.read(run / "prune").stage == "prune"
 
 
-def test_nothing_is_pickled(pruned, tuned, exported):
-    for folder in (pruned, tuned, exported):
+def test_nothing_is_pickled(bert_pruned, bert_tuned, bert_exported):
+    for folder in (bert_pruned, bert_tuned, bert_exported):
         assert not {path.suffix for path in folder.iterdir()} & {".bin", ".pt", ".pth", ".pkl"}
 
 

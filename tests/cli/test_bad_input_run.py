@@ -126,10 +126,10 @@ def test_missing_argument(shell):
     refused(shell("prune", "--output", "x"), "Missing argument")
 
 
-def test_no_onnx_runtime(pruned, tmp_path):
+def test_no_onnx_runtime(bert_pruned, tmp_path):
     """In a process where importing it fails, as where it is not installed."""
     code = "import sys; sys.modules['onnxruntime'] = None\nfrom dsee_compress_cli.main import main; main()"
-    arguments = ["export", str(pruned), "--output", str(tmp_path / "out")]
+    arguments = ["export", str(bert_pruned), "--output", str(tmp_path / "out")]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.strip() == (

@@ -45,19 +45,22 @@ def test_goals_that_cannot_be_met(shell, bert_tuned, tmp_path, options, sentence
     assert not (tmp_path / "out").exists()
 
 
-def test_an_export_that_lost_a_file(shell, copy, exported):
-    folder = copy(exported)
+def test_an_export_that_lost_a_file(shell, copy, bert_exported):
+    folder = copy(bert_exported)
     (folder / "model.onnx").unlink()
     for command in ("benchmark", "validate"):
         refused(shell(command, folder), "model.onnx is missing; export again with --overwrite")
 
 
-def test_a_folder_that_is_its_own_baseline(shell, exported):
-    refused(shell("benchmark", exported, "--baseline", exported), "would be compared with itself; give another folder")
+def test_a_folder_that_is_its_own_baseline(shell, bert_exported):
+    refused(
+        shell("benchmark", bert_exported, "--baseline", bert_exported),
+        "would be compared with itself; give another folder",
+    )
 
 
-def test_more_rounds_than_samples(shell, exported):
-    refused(shell("benchmark", exported, "--samples", 10, "--rounds", 11), "10 samples do not fill 11 rounds")
+def test_more_rounds_than_samples(shell, bert_exported):
+    refused(shell("benchmark", bert_exported, "--samples", 10, "--rounds", 11), "10 samples do not fill 11 rounds")
 
 
 def test_a_stage_folder_without_config_or_tokenizer(shell, copy, bert_tuned, tmp_path):
@@ -83,10 +86,12 @@ def test_delta_without_updates_on_query_and_value(shell, small, tmp_path):
     refused(result, "fine-tune with --targets query,value")
 
 
-def test_folder_of_the_wrong_stage(shell, pruned, exported, tmp_path):
-    refused(shell("prune", pruned, "--output", tmp_path / "out"), "is the output of prune; this needs that of finetune")
-    refused(shell("export", exported, "--output", tmp_path / "out"), "is the output of export; this needs")
-    refused(shell("benchmark", pruned), "is the output of prune; this needs that of export")
+def test_folder_of_the_wrong_stage(shell, bert_pruned, bert_exported, tmp_path):
+    refused(
+        shell("prune", bert_pruned, "--output", tmp_path / "out"), "is the output of prune; this needs that of finetune"
+    )
+    refused(shell("export", bert_exported, "--output", tmp_path / "out"), "is the output of export; this needs")
+    refused(shell("benchmark", bert_pruned), "is the output of prune; this needs that of export")
 
 
 def test_folder_that_is_no_stage_or_not_there(shell, data, tmp_path):
@@ -121,19 +126,19 @@ def test_output_made_with_other_options_names_the_difference(shell, small, tmp_p
     assert shell(*small)[0] == 0, "the same again is up to date"
 
 
-def test_truncated_onnx(shell, copy, exported):
-    folder = copy(exported)
+def test_truncated_onnx(shell, copy, bert_exported):
+    folder = copy(bert_exported)
     model = folder / "model.onnx"
     model.write_bytes(model.read_bytes()[:1000])
     refused(shell("benchmark", folder, "--samples", 10, "--sequence-length", 16), "ONNX Runtime cannot load")
 
 
-def test_sequence_longer_than_the_model_reads(shell, exported):
-    refused(shell("benchmark", exported, "--sequence-length", 141), "more than the 140 tokens")
+def test_sequence_longer_than_the_model_reads(shell, bert_exported):
+    refused(shell("benchmark", bert_exported, "--sequence-length", 141), "more than the 140 tokens")
 
 
-def test_report_before_measuring(shell, copy, exported):
-    folder = copy(exported)
+def test_report_before_measuring(shell, copy, bert_exported):
+    folder = copy(bert_exported)
     for name in ("validation.json", "benchmark.json"):
         (folder / name).unlink(missing_ok=True)
     refused(shell("report", folder), "cannot be reported on")

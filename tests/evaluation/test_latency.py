@@ -17,13 +17,13 @@ SETTING = latency.Setting(
 )
 
 
-def test_samples_come_in_rounds_of_every_artifact(exported):
-    samples = latency.measure({"a": exported / "model.onnx", "b": exported / "model_int8.onnx"}, 200, SETTING)
+def test_samples_come_in_rounds_of_every_artifact(bert_exported):
+    samples = latency.measure({"a": bert_exported / "model.onnx", "b": bert_exported / "model_int8.onnx"}, 200, SETTING)
     assert {name: values.shape for name, values in samples.items()} == {"a": (3, 4), "b": (3, 4)}
     assert all((values > 0).all() for values in samples.values())
 
 
-def test_only_one_session_is_alive_at_a_time(exported, monkeypatch):
+def test_only_one_session_is_alive_at_a_time(bert_exported, monkeypatch):
     """Idle sessions' threads spin on the cores that the measured one needs."""
     alive, most = [], []
     enter, leave = Session.__enter__, Session.__exit__
@@ -31,7 +31,7 @@ def test_only_one_session_is_alive_at_a_time(exported, monkeypatch):
         Session, "__enter__", lambda self: (alive.append(self), most.append(len(alive)), enter(self))[2]
     )
     monkeypatch.setattr(Session, "__exit__", lambda self, *error: (alive.remove(self), leave(self, *error))[1])
-    latency.measure({"a": exported / "model.onnx", "b": exported / "model_int8.onnx"}, 200, SETTING)
+    latency.measure({"a": bert_exported / "model.onnx", "b": bert_exported / "model_int8.onnx"}, 200, SETTING)
     assert most == [1] * 6
 
 
@@ -52,10 +52,10 @@ def test_what_is_no_onnx_file_takes_its_turn_like_one_that_is():
     assert {name: values.shape for name, values in samples.items()} == {"a": (3, 4), "b": (3, 4)}
 
 
-def test_a_session_ends_its_threads_with_its_block(exported):
+def test_a_session_ends_its_threads_with_its_block(bert_exported):
     process = psutil.Process()
     before = process.num_threads()
-    with Session(exported / "model.onnx", threads=4) as session:
+    with Session(bert_exported / "model.onnx", threads=4) as session:
         during = process.num_threads()
     assert during >= before + 3
     assert process.num_threads() == before
@@ -90,17 +90,18 @@ def test_drift_between_rounds_widens_the_interval_but_cancels_in_the_ratio():
     assert interval.value == pytest.approx(2.0, rel=0.02)
 
 
-def test_peak_memory_is_of_a_fresh_process_not_of_this_one(exported):
+def test_peak_memory_is_of_a_fresh_process_not_of_this_one(bert_exported):
     """ru_maxrss would carry this process's size over into the child."""
     ballast = np.ones(80_000_000)  # 640 MB
-    small = latency.fresh_process(exported / "model.onnx", 200, SETTING)
+    small = latency.fresh_process(bert_exported / "model.onnx", 200, SETTING)
     assert psutil.Process(os.getpid()).memory_info().rss / 1e6 > 640
     assert small["peak_rss_mb"] < 300
     assert ballast[0]
 
 
-def test_a_cold_start_is_longer_than_a_call_and_than_importing_onnx_runtime(exported):
-    path = exported / "model.onnx"
+@pytest.mark.timing
+def test_a_cold_start_is_longer_than_a_call_and_than_importing_onnx_runtime(bert_exported):
+    path = bert_exported / "model.onnx"
     cold = latency.fresh_process(path, 200, SETTING)["cold_start_ms"]
     imports = []
     for _ in range(3):
@@ -118,9 +119,9 @@ def test_size_counts_external_data_too(tmp_path):
     assert 0.001 < sizes["zipped_mb"] < 0.002
 
 
-def test_a_provider_that_is_not_there_is_an_error(exported):
+def test_a_provider_that_is_not_there_is_an_error(bert_exported):
     with pytest.raises(UserError, match="provider cuda was asked for, and this ONNX Runtime has only"):
-        Session(exported / "model.onnx", "cuda")
+        Session(bert_exported / "model.onnx", "cuda")
 
 
 def test_environment_names_the_machine():

@@ -1,73 +1,49 @@
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import onnxruntime
 import pytest
-import torch
 
 from dsee_compress import architectures
 from dsee_compress.errors import GateError
 from dsee_compress.evaluation import parity
 from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.evaluation.session import Session
-from dsee_compress.exporting import first_token, fusion, graph, precision
+from dsee_compress.exporting import first_token, fusion, precision
 
 from ..fixtures import models
-
-STRUCTURES = {
-    "unequal": ([3, 1, 2], [17, 40, 5]),
-    "single heads and neurons": ([1, 1, 1], [1, 1, 2]),
-    "whole": ([4, 4, 4], [40, 40, 40]),
-}
+from ..fixtures.graphs import STRUCTURES, copied, resized
 
 
-def resized(family: str, heads: list[int], neurons: list[int]):
-    model = models.build(family)
-    torch.manual_seed(1)
-    architectures.resize(model, heads, neurons)
-    return model.eval()
-
-
-@pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES.keys())
-def test_every_layer_is_one_attention_and_one_gelu_node_with_its_own_heads(family, structure, tmp_path):
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_every_layer_is_one_attention_and_one_gelu_node_with_its_own_heads(family, structure, graphs):
     import onnx
 
-    model = resized(family, *structure)
-    table = architectures.of(model)
-    graph.to_onnx(model, tmp_path / "plain.onnx", 18)
-    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", table, "cpu")
-    counted = fusion.require_fused(tmp_path / "fused.onnx", models.LAYERS, attention_is_one_node=table.fuses_attention)
+    table, path = architectures.of(resized(family, structure)), graphs.fused(family, structure)
+    counted = fusion.require_fused(path, models.LAYERS, attention_is_one_node=table.fuses_attention)
     if not table.fuses_attention:
         assert (counted.attention, counted.unfused) == (0, models.LAYERS) and counted.gelu >= models.LAYERS
         return
-    assert counted.nodes < fusion.count_nodes(tmp_path / "plain.onnx").nodes / 2
-    nodes = [node for node in onnx.load(tmp_path / "fused.onnx").graph.node if node.op_type == "Attention"]
+    assert counted.nodes < fusion.count_nodes(graphs.plain(family, structure)).nodes / 2
+    nodes = [node for node in onnx.load(path).graph.node if node.op_type == "Attention"]
     heads = [next(a.i for a in node.attribute if a.name == "num_heads") for node in nodes]
-    assert heads == structure[0]
+    assert heads == STRUCTURES[structure][0]
 
 
 @pytest.mark.parametrize("promised", [True, False])
-def test_a_graph_that_does_not_hold_what_its_family_promises_is_refused(promised, tmp_path):
-    model = models.build("deberta-v3" if promised else "bert")
-    table = architectures.of(model)
-    graph.to_onnx(model, tmp_path / "plain.onnx", 18)
-    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", table, "cpu")
-    other = replace(table, fuses_attention=promised)
+def test_a_graph_that_does_not_hold_what_its_family_promises_is_refused(promised, graphs):
+    path = graphs.fused("deberta-v3" if promised else "bert", "whole")
     with pytest.raises(GateError, match=r"gate 'fusion' failed: fused.onnx has [03] attention and [34] GELU nodes"):
-        fusion.require_fused(tmp_path / "fused.onnx", models.LAYERS, attention_is_one_node=other.fuses_attention)
+        fusion.require_fused(path, models.LAYERS, attention_is_one_node=promised)
 
 
 @pytest.mark.parametrize(
     "structure, opset",
-    [(structure, 18) for structure in STRUCTURES.values()] + [(STRUCTURES["unequal"], opset) for opset in (17, 20)],
-    ids=[*STRUCTURES, "opset 17", "opset 20"],
+    [*((structure, 18) for structure in STRUCTURES), ("unequal", 17), ("unequal", 20)],
 )
-def test_onnx_runtime_equals_pytorch_on_shapes_and_padding_that_were_not_traced(family, structure, opset, tmp_path):
-    model = resized(family, *structure)
-    graph.to_onnx(model, tmp_path / "plain.onnx", opset)
-    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model), "cpu")
-    with Session(tmp_path / "fused.onnx", threads=1) as session:
+def test_onnx_runtime_equals_pytorch_on_shapes_and_padding_that_were_not_traced(family, structure, opset, graphs):
+    model = resized(family, structure)
+    with Session(graphs.fused(family, structure, opset), threads=1) as session:
         shapes = [(1, 1), (1, 5), (2, 33), (7, 12), (3, 100)]
         batches = random_batches(shapes, 200, session.inputs, pad_token=model.config.pad_token_id)
         assert any((batch["attention_mask"] == 0).any() for batch in batches)
@@ -77,12 +53,10 @@ def test_onnx_runtime_equals_pytorch_on_shapes_and_padding_that_were_not_traced(
             assert difference < 1e-4
 
 
-@pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES.keys())
-def test_the_last_layer_computes_the_first_token_alone(family, structure, tmp_path):
-    model = resized(family, *structure)
-    table, path = architectures.of(model), tmp_path / "narrow.onnx"
-    graph.to_onnx(model, tmp_path / "plain.onnx", 18)
-    fusion.fuse(tmp_path / "plain.onnx", path, table, "cpu")
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_the_last_layer_computes_the_first_token_alone(family, structure, graphs, tmp_path):
+    model = resized(family, structure)
+    table, path = architectures.of(model), copied(graphs.fused(family, structure), tmp_path)
     before = by_token(path)
     assert first_token.narrow(path) == first_token.Narrowed(*((7, 1) if table.fuses_attention else (6, 0)))
     fusion.require_fused(path, models.LAYERS, attention_is_one_node=table.fuses_attention)
@@ -90,11 +64,10 @@ def test_the_last_layer_computes_the_first_token_alone(family, structure, tmp_pa
     require_logits(path, model)
 
 
-def test_the_last_layer_of_a_portable_graph_computes_the_first_token_alone(family, tmp_path):
+def test_the_last_layer_of_a_portable_graph_computes_the_first_token_alone(family, graphs, tmp_path):
     import onnx
 
-    model, path = resized(family, *STRUCTURES["unequal"]), tmp_path / "portable.onnx"
-    graph.to_portable(model, path, 23)
+    model, path = resized(family, "unequal"), copied(graphs.portable(family, "unequal"), tmp_path)
     one_node, before = fusion.attention_is_one_node(model, "portable"), by_token(path)
     assert first_token.narrow(path) == first_token.Narrowed(*((14, 1) if one_node else (11, 0)))
     assert fusion.require_fused(path, models.LAYERS, attention_is_one_node=one_node)
@@ -138,12 +111,10 @@ def require_logits(path, model) -> None:
             assert abs(session.forward(batch) - parity.torch_forward(model)(batch)).max() < 1e-4
 
 
-def test_a_graph_whose_head_reads_another_token_is_left_as_it_is(tmp_path):
+def test_a_graph_whose_head_reads_another_token_is_left_as_it_is(graphs, tmp_path):
     import onnx
 
-    model, path = resized("bert", *STRUCTURES["unequal"]), tmp_path / "fused.onnx"
-    graph.to_onnx(model, tmp_path / "plain.onnx", 18)
-    fusion.fuse(tmp_path / "plain.onnx", path, architectures.of(model), "cpu")
+    path = copied(graphs.fused("bert", "unequal"), tmp_path)
     opened = onnx.load(path)
     opened.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1), "second"))
     head = next(node for node in opened.graph.node if node.op_type == "Gather" and "pooler" in node.output[0])
@@ -154,14 +125,13 @@ def test_a_graph_whose_head_reads_another_token_is_left_as_it_is(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_embeddings_are_one_node_but_on_the_cpu(tmp_path):
+def test_embeddings_are_one_node_but_on_the_cpu(graphs, tmp_path):
     import onnx
 
-    model = resized("bert", *STRUCTURES["unequal"])
-    graph.to_onnx(model, tmp_path / "plain.onnx", 18)
+    model, plain = resized("bert", "unequal"), graphs.plain("bert", "unequal")
     answers = []
     for provider, kinds in (("cpu", ["Gather"] * 3), ("cuda", ["EmbedLayerNormalization"])):
-        fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model), provider)
+        fusion.fuse(plain, tmp_path / "fused.onnx", architectures.of(model), provider)
         nodes = onnx.load(tmp_path / "fused.onnx").graph.node
         tables = {f"bert.embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type")}
         assert [node.op_type for node in nodes if tables.intersection(node.input)] == kinds
@@ -174,12 +144,10 @@ def test_embeddings_are_one_node_but_on_the_cpu(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["left", "anywhere"])
-def test_padding_need_not_stand_at_the_end(family, place, tmp_path):
+def test_padding_need_not_stand_at_the_end(family, place, graphs):
     """The fusion's default masks by counting the real tokens, which is right only where they come first."""
-    model = resized(family, *STRUCTURES["unequal"])
-    graph.to_onnx(model, tmp_path / "plain.onnx", 18)
-    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model), "cpu")
-    with Session(tmp_path / "fused.onnx", threads=1) as session:
+    model = resized(family, "unequal")
+    with Session(graphs.fused(family, "unequal"), threads=1) as session:
         batch = random_batches([(6, 15)], 200, session.inputs, pad_token=model.config.pad_token_id)[0]
         holes = np.random.default_rng(0).random((6, 15)) < 0.6
         batch["attention_mask"] = batch["attention_mask"][:, ::-1].copy() if place == "left" else holes.astype(np.int64)
@@ -187,33 +155,29 @@ def test_padding_need_not_stand_at_the_end(family, place, tmp_path):
     assert difference < 1e-4
 
 
-def test_int8_keeps_the_fused_nodes_and_stays_near(family, tmp_path):
+def test_int8_keeps_the_fused_nodes_and_stays_near(family, graphs, tmp_path):
     import onnx
 
-    model = resized(family, [3, 1, 2], [17, 40, 5])
+    model, path = resized(family, "unequal"), graphs.fused(family, "unequal")
     table = architectures.of(model)
-    graph.to_onnx(model, tmp_path / "plain.onnx", 18)
-    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", table, "cpu")
     for reduce_range in (False, True):
-        precision.dynamic_int8(tmp_path / "fused.onnx", tmp_path / "int8.onnx", reduce_range=reduce_range)
+        precision.dynamic_int8(path, tmp_path / "int8.onnx", reduce_range=reduce_range)
         kinds = [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node]
         assert kinds.count("QAttention") == (models.LAYERS if table.fuses_attention else 0)
         assert "Attention" not in kinds and kinds.count("MatMulInteger") >= 3 * models.LAYERS
         assert fusion.require_fused(tmp_path / "int8.onnx", models.LAYERS, attention_is_one_node=table.fuses_attention)
-        with Session(tmp_path / "fused.onnx", threads=1) as full, Session(tmp_path / "int8.onnx", threads=1) as small:
+        with Session(path, threads=1) as full, Session(tmp_path / "int8.onnx", threads=1) as small:
             batch = random_batches([(8, 20)], 200, full.inputs, pad_token=model.config.pad_token_id)[0]
             exact, rounded = full.forward(batch), small.forward(batch)
         assert 0 < abs(exact - rounded).max() < 0.1 * abs(exact).max() + 0.05
 
 
-def test_reduced_range_weights_use_seven_bits(tmp_path):
+def test_reduced_range_weights_use_seven_bits(graphs, tmp_path):
     import onnx
 
-    model = resized("bert", [4, 4, 4], [40, 40, 40])
-    graph.to_onnx(model, tmp_path / "plain.onnx", 18)
-    fusion.fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", architectures.of(model), "cpu")
+    path = graphs.fused("bert", "whole")
     for reduce_range, limit in ((True, 64), (False, 128)):
-        precision.dynamic_int8(tmp_path / "fused.onnx", tmp_path / "int8.onnx", reduce_range=reduce_range)
+        precision.dynamic_int8(path, tmp_path / "int8.onnx", reduce_range=reduce_range)
         tensors = onnx.load(tmp_path / "int8.onnx").graph.initializer
         largest = max(
             abs(onnx.numpy_helper.to_array(tensor).astype(int)).max()

@@ -5,25 +5,17 @@ import onnx
 import onnxruntime
 import pytest
 
-from dsee_compress import architectures
 from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.evaluation.session import Session
-from dsee_compress.exporting import fusion, graph, normalisation
+from dsee_compress.exporting import normalisation
 
 from ..fixtures import models
 
 
-@pytest.fixture(scope="module", params=["fused", "portable"])
-def path(request, family, tmp_path_factory):
+@pytest.fixture(params=["fused", "portable"])
+def path(request, family, graphs):
     """A graph as it was before."""
-    folder = tmp_path_factory.mktemp("norms")
-    model = models.build(family).eval()
-    if request.param == "portable":
-        graph.to_portable(model, folder / "model.onnx", 23)
-    else:
-        graph.to_onnx(model, folder / "plain.onnx", 18)
-        fusion.fuse(folder / "plain.onnx", folder / "model.onnx", architectures.of(model), "cpu")
-    return folder / "model.onnx"
+    return getattr(graphs, request.param)(family, "unequal")
 
 
 def loaded(path, target) -> list[onnx.NodeProto]:

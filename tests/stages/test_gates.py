@@ -69,7 +69,7 @@ def test_a_save_that_loses_a_bit_is_caught(bert, bert_tuned, data, tmp_path, mon
     assert not (tmp_path / stage).exists()
 
 
-def test_a_graph_with_one_wrong_bias_is_caught(pruned, tmp_path, monkeypatch):
+def test_a_graph_with_one_wrong_bias_is_caught(bert_pruned, tmp_path, monkeypatch):
     fuse = fusion.fuse
 
     def fuse_and_shift(source, target, *rest):
@@ -88,18 +88,18 @@ def test_a_graph_with_one_wrong_bias_is_caught(pruned, tmp_path, monkeypatch):
 
     monkeypatch.setattr(fusion, "fuse", fuse_and_shift)
     with pytest.raises(GateError, match=r"gate 'export' failed: .* PyTorch and ONNX Runtime fp32 differ by up to 0.0"):
-        dsee_compress.export(pruned, output=tmp_path / "export")
+        dsee_compress.export(bert_pruned, output=tmp_path / "export")
     assert left_nothing(tmp_path / "export")
 
 
-def test_a_graph_that_stays_unfused_is_caught(pruned, tmp_path, monkeypatch):
+def test_a_graph_that_stays_unfused_is_caught(bert_pruned, tmp_path, monkeypatch):
     import shutil
 
     monkeypatch.setattr(fusion, "fuse", lambda source, target, *_: shutil.copy(source, target))
     with pytest.raises(
         GateError, match=r"gate 'fusion' failed: model.onnx has 0 attention and 0 GELU nodes for 3 layers"
     ):
-        dsee_compress.export(pruned, output=tmp_path / "export")
+        dsee_compress.export(bert_pruned, output=tmp_path / "export")
     assert left_nothing(tmp_path / "export")
 
 

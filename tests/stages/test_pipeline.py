@@ -90,9 +90,9 @@ def test_validate_measures_the_whole_lineage(exported):
     assert {gate["gate"] for gate in result["gates"]} == {"precision", "compression"}
 
 
-def test_a_result_without_the_parents_is_measured_anew_once_they_are_back(exported, tmp_path):
+def test_a_result_without_the_parents_is_measured_anew_once_they_are_back(bert_exported, tmp_path):
     run, options = tmp_path / "run", {"max_compression_drop": 0.5, "max_drop": 0.5}
-    shutil.copytree(exported.parent, run)
+    shutil.copytree(bert_exported.parent, run)
 
     def measured() -> list[str]:
         dsee_compress.validate(run / "export", **options)
@@ -110,11 +110,18 @@ def test_an_allowed_drop_is_in_the_metrics_own_unit():
         ValidateConfig.parse({"max_drop": -0.1})
 
 
-def test_benchmark_measures_every_artifact_against_the_baseline(exported, dense):
+def test_benchmark_measures_every_artifact_against_the_baseline(bert_exported, bert_dense):
     dsee_compress.benchmark(
-        exported, baseline=str(dense), samples=20, rounds=2, warmup=1, sequence_length=32, threads=1, overwrite=True
+        bert_exported,
+        baseline=str(bert_dense),
+        samples=20,
+        rounds=2,
+        warmup=1,
+        sequence_length=32,
+        threads=1,
+        overwrite=True,
     )
-    result = json.loads((exported / "benchmark.json").read_text())
+    result = json.loads((bert_exported / "benchmark.json").read_text())
     assert [row["artifact"] for row in result["latency"]] == ["dense_fp32", "pruned_fp32", "pruned_int8"]
     for row in result["latency"]:
         samples = np.array(row["raw_ms"])
@@ -124,13 +131,13 @@ def test_benchmark_measures_every_artifact_against_the_baseline(exported, dense)
         assert row["peak_rss_mb"] > 10
     sizes = [row["size_mb"] for row in result["latency"]]
     assert sizes[0] > sizes[1]
-    assert sizes[0] == pytest.approx((dense / "model.onnx").stat().st_size / 1e6)
+    assert sizes[0] == pytest.approx((bert_dense / "model.onnx").stat().st_size / 1e6)
 
 
-def test_a_baseline_of_the_same_kind_is_measured_beside(exported, tmp_path):
-    other = dsee_compress.export(exported.parent / "prune", output=tmp_path / "other")
+def test_a_baseline_of_the_same_kind_is_measured_beside(bert_exported, tmp_path):
+    other = dsee_compress.export(bert_exported.parent / "prune", output=tmp_path / "other")
     dsee_compress.benchmark(
-        other, baseline=str(exported), samples=10, rounds=1, warmup=1, sequence_length=16, threads=1
+        other, baseline=str(bert_exported), samples=10, rounds=1, warmup=1, sequence_length=16, threads=1
     )
     result = json.loads((other / "benchmark.json").read_text())
     names = [(row["artifact"], row["baseline"]) for row in result["latency"]]
