@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from dsee_compress import distributed
-from dsee_compress.errors import GateError, UserError
+from dsee_compress.errors import GateError, UserError, one_line, shown
 from dsee_compress.store import space
 
 from . import (
@@ -77,6 +77,7 @@ def main() -> None:
 
 def _run(arguments: list[str], debug: bool) -> int:
     try:
+        _require_text(arguments)
         result = stopping.until_stopped(lambda: app(arguments, standalone_mode=False))
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
@@ -111,11 +112,20 @@ def _run(arguments: list[str], debug: bool) -> int:
         return 1
 
 
+def _require_text(arguments: list[str]) -> None:
+    """UserError for bytes that are no UTF-8, which neither JSON nor the libraries take in a path."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"the argument {shown(argument)} is not UTF-8; rename what it names") from error
+
+
 def _tell(sentence: str) -> None:
     """On stderr; with its number, if it is not the first of many processes."""
     who = "" if distributed.is_main() else f"process {os.environ['RANK']}: "
     with contextlib.suppress(OSError):  # where stderr is a file on a full disk, the exit code alone tells
-        print(f"{who}{sentence}", file=sys.stderr, flush=True)
+        print(f"{who}{one_line(sentence)}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

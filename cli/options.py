@@ -1,7 +1,7 @@
 """Options of a command, made from the config of its stage, so that help and defaults stand in one place."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -27,7 +27,7 @@ def options_of(config: type[StrictConfig]) -> Callable[[Command], Command]:
         parameters = [parameter for parameter in own.parameters.values() if parameter.kind != parameter.VAR_KEYWORD]
         for name, field in config.model_fields.items():
             kind, choices = _kind(field.annotation)
-            text = field.description or ""
+            text = " ".join(filter(None, (field.description, _limits(field.annotation, field.metadata))))
             if not field.is_required() and field.default is not None:
                 default = ",".join(map(str, field.default)) if isinstance(field.default, list) else field.default
                 text += f" (default: {default})"
@@ -53,6 +53,22 @@ def options_of(config: type[StrictConfig]) -> Callable[[Command], Command]:
         return wrapper  # type: ignore[return-value]
 
     return decorate
+
+
+def _limits(annotation: Any, metadata: Sequence[Any]) -> str:
+    """The numbers that an option takes, as a sentence; nothing unless both ends are known."""
+    found = {
+        name: getattr(limit, name) for limit in metadata for name in ("ge", "gt", "le", "lt") if hasattr(limit, name)
+    }
+    low, high = ({name: found[name] for name in names if name in found} for names in (("ge", "gt"), ("le", "lt")))
+    if low and high:
+        words = {"ge": "From", "gt": "Above", "le": "to", "lt": "to below"}
+        return " ".join(f"{words[name]} {limit:,}" for name, limit in (low | high).items()) + "."
+    for part in get_args(annotation):
+        own = [limit for extra in getattr(part, "__metadata__", ()) for limit in getattr(extra, "metadata", [extra])]
+        if limits := _limits(part, own):
+            return limits
+    return ""
 
 
 def _kind(annotation: Any) -> tuple[Any, list[str]]:

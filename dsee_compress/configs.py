@@ -9,8 +9,32 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from .errors import UserError
-from .option_types import Counts, Fraction, Lengths, Names, Scales, Seed, Sizes, from_base_60, split_commas
+from .errors import UserError, shown
+from .option_types import (
+    LARGEST_COUNT,
+    Batch,
+    Batches,
+    Count,
+    Entries,
+    EntryCounts,
+    Fraction,
+    Length,
+    Lengths,
+    Names,
+    Place,
+    Places,
+    Rank,
+    Ranks,
+    Real,
+    Scale,
+    Scales,
+    Seed,
+    ThreadCounts,
+    Threads,
+    Whole,
+    from_base_60,
+    split_commas,
+)
 
 Role = Literal["query", "key", "value", "attention_output", "ffn_in", "ffn_out"]
 Precision = Literal["fp32", "fp16", "int8", "int8_static", "int4"]
@@ -62,10 +86,10 @@ class StrictConfig(BaseModel):
 
 
 class _TrainingConfig(StrictConfig):
-    batch_size: int = Field(32, ge=1, description="Examples a training step, of each process.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW; linear decay.")
+    batch_size: Batch = Field(32, description="Examples a training step, of each process.")
+    learning_rate: Real = Field(1e-3, gt=0, le=1000, description="Peak learning rate of AdamW; linear decay.")
     warmup: Fraction = Field(0.06, description="Share of the steps over which the learning rate rises.")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
+    weight_decay: Real = Field(0.01, ge=0, le=10, description="AdamW's weight decay.")
     label_smoothing: Fraction = Field(
         0.0, description="Share of the loss that asks for all classes, or tokens, alike; not for regression."
     )
@@ -85,16 +109,16 @@ class UpdateConfig(StrictConfig):
     on; of several that match, the first counts (as PEFT's `rank_pattern`).
     """
 
-    rank: int = Field(8, ge=0, description="Rank r of the low-rank update U V.")
-    sparse: int = Field(64, ge=0, description="Trained entries N of the sparse residual S2, a matrix.")
-    alpha: float = Field(16.0, gt=0, description="The update is scaled by alpha / r.")
+    rank: Rank = Field(8, description="Rank r of the low-rank update U V.")
+    sparse: Entries = Field(64, description="Trained entries N of the sparse residual S2, a matrix.")
+    alpha: Scale = Field(16.0, description="The update is scaled by alpha / r.")
     targets: Annotated[list[Role], BeforeValidator(split_commas)] = Field(
         ["query", "value"],
         min_length=1,
         description="Linears that carry an update: " + ", ".join(get_args(Role)) + ".",
     )
-    rank_pattern: Counts | None = Field(None, description=_by_pattern("rank", "query=16,[0-2].value=4"))
-    sparse_pattern: Counts | None = Field(None, description=_by_pattern("sparse", "ffn_in=0"))
+    rank_pattern: Ranks | None = Field(None, description=_by_pattern("rank", "query=16,[0-2].value=4"))
+    sparse_pattern: EntryCounts | None = Field(None, description=_by_pattern("sparse", "ffn_in=0"))
     alpha_pattern: Scales | None = Field(None, description=_by_pattern("alpha", "query=32"))
 
     @model_validator(mode="after")
@@ -111,13 +135,14 @@ class UpdateConfig(StrictConfig):
 class SourceConfig(StrictConfig):
     """Where model and data come from, and what the data asks for."""
 
-    model: str = Field(description="A folder, a hub id, or package:NAME/FOLDER inside an installed package.")
-    data: str = Field(description="A folder with train and validation as jsonl, csv or parquet, or a hub id.")
+    model: Place = Field(description="A folder, a hub id, or package:NAME/FOLDER inside an installed package.")
+    data: Place = Field(description="A folder with train and validation as jsonl, csv or parquet, or a hub id.")
     text: Names | None = Field(
         None, description="Text column, or two for pairs; found by name if not given (`source` for generation)."
     )
     label: str | None = Field(
         None,
+        min_length=1,
         description="Label column; `label` if not given. For generation the column of a row's target, or of its list "
         "of targets: `targets` or `target`.",
     )
@@ -140,13 +165,15 @@ class SourceConfig(StrictConfig):
         coerce_numbers_to_str=True,
         description="The label that f1 is about; the second of two, in their order, if not given.",
     )
-    model_sha256: str | None = Field(None, description="Refuse a model.safetensors with another SHA-256.")
+    model_sha256: str | None = Field(
+        None, pattern="^[0-9a-fA-F]{64}$", description="Refuse a model.safetensors with another SHA-256."
+    )
     trust_remote_code: bool = Field(
         False,
         description="Run the Python that a model folder names for its config and tokenizer (auto_map). The model itself "
         "is always transformers' own of its family.",
     )
-    max_length: int = Field(128, ge=2, description="Tokens after which a text is cut.")
+    max_length: Length = Field(128, description="Tokens after which a text is cut.")
 
     @model_validator(mode="after")
     def _metric_of_the_task(self) -> Self:
@@ -162,7 +189,7 @@ class SourceConfig(StrictConfig):
         if self.prompt is not None and self.task != "generation":
             raise ValueError(f"prompt is about generation, and the task is {self.task}")
         if self.prompt is not None and self.prompt.count("{source}") != 1:
-            raise ValueError(f"prompt {self.prompt!r} has to hold {{source}} once")
+            raise ValueError(f"prompt {shown(self.prompt)} has to hold {{source}} once")
         if self.task == "generation" and self.text is not None and len(self.text) != 1:
             raise ValueError(f"text names {len(self.text)} columns, and generation reads one")
         return self
@@ -176,19 +203,20 @@ class FinetuneConfig(_TrainingConfig, UpdateConfig, SourceConfig):
         description="Where the entries of S2 stand: where GreBsmo's or a truncated SVD's low-rank part leaves most of "
         "the weight, where the weight is largest, or anywhere.",
     )
-    slimming: float = Field(
+    slimming: Real = Field(
         0.0,
         ge=0,
+        le=1000,
         description="Train a coefficient on every head and neuron under an L1 penalty of this strength, "
         "for prune --criterion slimming.",
     )
-    epochs: int = Field(3, ge=1, description="Passes over the training data.")
+    epochs: Whole = Field(3, ge=1, le=100_000, description="Passes over the training data.")
 
 
 class ImportPeftConfig(SourceConfig):
     """Options of `import-peft`."""
 
-    batch_size: int = Field(32, ge=1, description="Examples a forward pass of the validation.")
+    batch_size: Batch = Field(32, description="Examples a forward pass of the validation.")
 
 
 class PruneConfig(_TrainingConfig):
@@ -204,7 +232,7 @@ class PruneConfig(_TrainingConfig):
     weights: Fraction | None = Field(None, description="Unstructured instead: share of single weights set to zero.")
     semi_structured: Annotated[str | None, BeforeValidator(from_base_60)] = Field(
         None,
-        pattern=r"^[1-9]\d*:[1-9]\d*$",
+        pattern="^[1-9][0-9]{0,4}:[1-9][0-9]{0,4}$",
         description="Semi-structured instead: 2:4 keeps two of every four neighbours in a row, and so on.",
     )
     criterion: Criterion = Field(
@@ -216,10 +244,10 @@ class PruneConfig(_TrainingConfig):
     allocation: Literal["per-layer", "global"] = Field(
         "per-layer", description="Remove the same share in every layer, or the lowest scores of the whole model."
     )
-    round_to: int = Field(1, ge=1, description="Layers that lose neurons keep the nearest multiple of this.")
-    sequence_length: int = Field(128, ge=2, description="Tokens for which flops_saved counts.")
-    steps: int = Field(1, ge=1, description="Steps in which to get there; each scores, removes and retunes.")
-    retune_epochs: int = Field(2, ge=0, description="Passes over the training data after each step.")
+    round_to: Count = Field(1, description="Layers that lose neurons keep the nearest multiple of this.")
+    sequence_length: Length = Field(128, description="Tokens for which flops_saved counts.")
+    steps: Whole = Field(1, ge=1, le=1000, description="Steps in which to get there; each scores, removes and retunes.")
+    retune_epochs: Whole = Field(2, ge=0, le=100_000, description="Passes over the training data after each step.")
     distill: bool = Field(
         False, description="Retune towards the answers and hidden states of the model before pruning, too."
     )
@@ -264,7 +292,7 @@ class PruneConfig(_TrainingConfig):
 class ExportConfig(StrictConfig):
     """Options of `export`."""
 
-    target: str = Field(
+    target: Place = Field(
         "auto",
         description="What the model is for: x86-avx2, x86-vnni, arm64, cuda, mobile, or a YAML file of your own; "
         "auto is this machine's CPU.",
@@ -280,19 +308,19 @@ class ExportConfig(StrictConfig):
         description="Operators: fused (ONNX Runtime's own, fastest on the CPU) or portable (ONNX's alone); "
         "the target's if not given.",
     )
-    opset: int | None = Field(
+    opset: Whole | None = Field(
         None,
         ge=17,
         le=24,
         description="ONNX operator set: 17 to 20 for fused (18 if not given), 23 or 24 for portable.",
     )
-    block_size: int = Field(32, ge=16, le=256, description="Weights of int4 that share a scale, a power of two.")
-    trim_vocabulary: str | None = Field(
+    block_size: Whole = Field(32, ge=16, le=256, description="Weights of int4 that share a scale, a power of two.")
+    trim_vocabulary: Place | None = Field(
         None,
         description="Keep only the tokens of this data's train split, and the pieces that spell all other words; a "
         "folder or a hub id, as for finetune. A decoder then writes in these alone.",
     )
-    keep_texts: str | None = Field(
+    keep_texts: Place | None = Field(
         None, description="A text file: the tokens of its lines stay in the vocabulary, too."
     )
 
@@ -313,12 +341,17 @@ class ExportConfig(StrictConfig):
 class DecodingConfig(StrictConfig):
     """How a model writes: the likeliest token at each step, or the best of some beams. No choice is random."""
 
-    beams: int = Field(1, ge=1, description="For generation: beams of the search; 1 is greedy.")
-    length_penalty: float = Field(
-        1.0, description="Power of the length by which a beam's score is divided; above 0 favours long texts."
+    beams: Whole = Field(1, ge=1, le=1024, description="For generation: beams of the search; 1 is greedy.")
+    length_penalty: Real = Field(
+        1.0,
+        ge=-100,
+        le=100,
+        description="Power of the length by which a beam's score is divided; above 0 favours long texts.",
     )
-    no_repeat_ngram: int = Field(0, ge=0, description="Tokens of which no sequence is written twice; 0 allows all.")
-    max_new_tokens: int = Field(64, ge=1, description="Tokens after which a text is cut.")
+    no_repeat_ngram: Whole = Field(
+        0, ge=0, le=LARGEST_COUNT, description="Tokens of which no sequence is written twice; 0 allows all."
+    )
+    max_new_tokens: Count = Field(64, description="Tokens after which a text is cut.")
 
     @model_validator(mode="after")
     def _length_penalty_is_of_beams(self) -> Self:
@@ -330,28 +363,32 @@ class DecodingConfig(StrictConfig):
 class ValidateConfig(DecodingConfig):
     """Options of `validate`."""
 
-    data: str | None = Field(None, description="As for finetune; the data of the fine-tuning if not given.")
+    data: Place | None = Field(None, description="As for finetune; the data of the fine-tuning if not given.")
     split: Literal["validation", "test"] = Field("validation", description="Split to measure on.")
-    batch_size: int = Field(32, ge=1, description="Examples a forward pass.")
-    max_drop: float = Field(0.01, ge=0, description="Drop of the metric, in its own unit, that a precision may cost.")
-    max_compression_drop: float = Field(0.02, ge=0, description="Drop of the metric that the whole way may cost.")
+    batch_size: Batch = Field(32, description="Examples a forward pass.")
+    max_drop: Real = Field(
+        0.01, ge=0, le=1_000_000, description="Drop of the metric, in its own unit, that a precision may cost."
+    )
+    max_compression_drop: Real = Field(
+        0.02, ge=0, le=1_000_000, description="Drop of the metric that the whole way may cost."
+    )
     seed: Seed = Field(0, description="Seed of the bootstrap.")
 
 
 class BenchmarkConfig(StrictConfig):
     """Options of `benchmark`."""
 
-    baseline: str | None = Field(None, description="Export folder that every artifact is compared with.")
-    compare: Names | None = Field(
+    baseline: Place | None = Field(None, description="Export folder that every artifact is compared with.")
+    compare: Places | None = Field(
         None, description="Other folders with ONNX models, ours or not, to be measured in the same turns."
     )
-    batch: Sizes = Field([1], description="Sequences a call; several make a grid with the lengths and threads.")
+    batch: Batches = Field([1], description="Sequences a call; several make a grid with the lengths and threads.")
     sequence_length: Lengths = Field([128], description="Tokens a sequence; of decoders, a prompt.")
-    new_tokens: int = Field(32, ge=1, description="Of decoders: steps of one token that follow a prompt.")
-    threads: Sizes | None = Field(None, description="Intra-op threads; the physical cores if not given.")
-    samples: int = Field(100, ge=10, description="Timed calls an artifact.")
-    rounds: int = Field(5, ge=1, description="Blocks into which the samples are divided; artifacts take turns.")
-    warmup: int = Field(5, ge=0, description="Untimed calls at the start of a block.")
+    new_tokens: Count = Field(32, description="Of decoders: steps of one token that follow a prompt.")
+    threads: ThreadCounts | None = Field(None, description="Intra-op threads; the physical cores if not given.")
+    samples: Whole = Field(100, ge=10, le=LARGEST_COUNT, description="Timed calls an artifact.")
+    rounds: Count = Field(5, description="Blocks into which the samples are divided; artifacts take turns.")
+    warmup: Whole = Field(5, ge=0, le=LARGEST_COUNT, description="Untimed calls at the start of a block.")
     provider: Literal["cpu", "cuda"] | None = Field(
         None, description="ONNX Runtime execution provider; that of the export's target if not given."
     )
@@ -370,21 +407,24 @@ class BundleConfig(StrictConfig):
     precision: Precision | None = Field(
         None, description="Artifact to take; int8 if the export has it, else its first, if not given."
     )
-    max_new_tokens: int = Field(64, ge=1, description="For generation: tokens after which a text is cut.")
+    max_new_tokens: Count = Field(64, description="For generation: tokens after which a text is cut.")
 
 
 class GenerateConfig(DecodingConfig):
     """Options of `generate`."""
 
-    temperature: float = Field(
-        0.0, ge=0, description="Draw tokens at random by their probabilities, sharpened below 1; 0 takes the likeliest."
+    temperature: Real = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="Draw tokens at random by their probabilities, sharpened below 1; 0 takes the likeliest.",
     )
-    top_p: float = Field(
+    top_p: Real = Field(
         1.0, gt=0, le=1, description="Of random choices: together, the tokens drawn from are at least so likely."
     )
     precision: Precision | None = Field(None, description="Artifact to write with; the export's first if not given.")
-    threads: int | None = Field(None, ge=1, description="Intra-op threads; ONNX Runtime's choice if not given.")
-    batch_size: int = Field(8, ge=1, description="Texts written side by side, where none is told as it is written.")
+    threads: Threads | None = Field(None, description="Intra-op threads; ONNX Runtime's choice if not given.")
+    batch_size: Batch = Field(8, description="Texts written side by side, where none is told as it is written.")
     seed: Seed = Field(0, description="Seed of random choices.")
 
     @model_validator(mode="after")
@@ -448,5 +488,5 @@ def _sentence(config: type[BaseModel], error: ValidationError, where: str) -> st
     if first["type"] == "missing":
         return f"{prefix}option {name!r} is missing"
     message = first["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
+    given = "" if isinstance(first["input"], dict) else f", got {shown(first['input'])}"
     return f"{prefix}{name}: {message[0].lower()}{message[1:]}{given}"

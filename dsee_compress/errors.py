@@ -1,5 +1,8 @@
 """What a stage raises on purpose; everything else is a crash of our own."""
 
+import reprlib
+from typing import Any
+
 
 class UserError(Exception):
     """A mistake in what was asked for: one sentence saying what is wrong, where, and what to do."""
@@ -8,6 +11,31 @@ class UserError(Exception):
 def first_line(error: BaseException) -> str:
     """The first line of what an exception says, or its name if it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+_LONGEST_LINE = 1000
+
+
+class _Short(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother, self.maxlong = 3, 200, 200, 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Python refuses to write integers of thousands of digits."""
+        return super().repr_int(x, level) if x.bit_length() < 10_000 else "a number of thousands of digits"
+
+
+def shown(value: Any) -> str:
+    """A value as Python writes it, for a sentence: control characters escaped, cut where it is long."""
+    return _Short().repr(value)
+
+
+def one_line(text: str) -> str:
+    """What an error says as one line that a terminal only shows: control characters escaped, cut where it is long."""
+    line = " ".join(text.split())
+    line = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
 
 
 class GateError(Exception):

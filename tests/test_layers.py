@@ -11,7 +11,18 @@ FLOOR = {
         ("adapters", "bundling", "pruning", "exporting", "evaluation", "tasks", "training", "reporting"), 2
     ),
     **dict.fromkeys(
-        ("architectures", "checkpoint", "configs", "distributed", "errors", "option_types", "progress", "weights"), 1
+        (
+            "architectures",
+            "checkpoint",
+            "configs",
+            "distributed",
+            "errors",
+            "option_types",
+            "progress",
+            "weights",
+            "yaml_text",
+        ),
+        1,
     ),
     "store": 1,
 }

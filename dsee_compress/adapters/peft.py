@@ -15,6 +15,7 @@ from .. import checkpoint
 from ..architectures import Architecture, of
 from ..configs import Role, UpdateConfig
 from ..errors import UserError
+from ..option_types import pattern_error
 from ..weights import load_tensors, load_weights, save_tensors, weights_of
 from .model import Shape, insert_blank, matches, shapes, task_head, updates
 
@@ -68,10 +69,8 @@ def read(folder: Path) -> Lora:
         if config[key]:
             raise UserError(f"{path} sets {key}={config[key]!r}, which a DSEE update cannot express")
     for pattern in config.get("alpha_pattern") or {}:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise UserError(f"{path} has {pattern!r} in alpha_pattern, no regular expression: {error}") from error
+        if wrong := pattern_error(pattern):
+            raise UserError(f"{path}, alpha_pattern: {wrong}")
     if not all(isinstance(alpha, int | float) and alpha > 0 for alpha in alphas):
         raise UserError(f"{path} has a lora_alpha that is not above 0")
     if not (folder / WEIGHTS).is_file() and (folder / "adapter_model.bin").is_file():
@@ -108,14 +107,15 @@ def describe(lora: Lora, architecture: Architecture, layers: int) -> UpdateConfi
     everywhere = {(index, role): ranks.get((index, role), 0) for index in range(layers) for role in targets}
     rank, rank_pattern = _patterns(everywhere)
     alpha, alpha_pattern = _patterns(alphas)
-    return UpdateConfig(
-        rank=rank,
-        sparse=0,
-        alpha=alpha,
-        targets=targets,
-        rank_pattern=rank_pattern or None,
-        alpha_pattern=alpha_pattern or None,
-    )
+    options = {
+        "rank": rank,
+        "sparse": 0,
+        "alpha": alpha,
+        "targets": targets,
+        "rank_pattern": rank_pattern or None,
+        "alpha_pattern": alpha_pattern or None,
+    }
+    return UpdateConfig.parse(options, str(lora.folder))
 
 
 def put(lora: Lora, model: PreTrainedModel, update: UpdateConfig) -> list[str]:

@@ -8,9 +8,10 @@ from typing import Any
 from .. import checkpoint, targets
 from ..checkpoint import Stage
 from ..configs import RunConfig
-from ..errors import UserError
-from ..option_types import from_yaml, split_commas
+from ..errors import UserError, shown
+from ..option_types import split_commas
 from ..store import lock
+from ..yaml_text import from_yaml
 
 PATHS = {
     "finetune": {"model", "data"},
@@ -169,11 +170,11 @@ def _apply(content: dict[str, Any], setting: str) -> None:
         raise UserError(f"--set {setting}: write it as stage.option=value, for example prune.heads=0.5")
     options = content.setdefault(section, {})
     if not isinstance(options, dict):
-        raise UserError(f"--set {setting}: the recipe's {section} maps no options to values, but is {options!r}")
+        raise UserError(f"--set {setting}: the recipe's {section} maps no options to values, but is {shown(options)}")
     try:
         options[option] = from_yaml(value)
     except ValueError as error:
-        raise UserError(f"--set {setting}: {value!r} is not a value") from error
+        raise UserError(f"--set {setting}: {shown(value)} is not a value: {error}") from error
 
 
 def _beside(recipe: Path, option: str, value: Any) -> Any:

@@ -9,7 +9,8 @@ from pydantic import Field
 from ..configs import Graph, Precisions, StrictConfig
 from ..errors import UserError
 from ..evaluation import environment
-from ..option_types import Names, from_yaml
+from ..option_types import Names, Threads
+from ..yaml_text import from_yaml
 
 _HERE = Path(__file__).parent
 
@@ -21,7 +22,7 @@ class Target(StrictConfig):
     machines: Names = Field(description="`platform.machine()` of such devices; none where they never run this program.")
     cpu_flags: Names = Field([], description="CPU flags of which such a device has one.")
     provider: Literal["cpu", "cuda"] = Field("cpu", description="ONNX Runtime execution provider.")
-    threads: int | None = Field(None, ge=1, description="Intra-op threads; the physical cores if not given.")
+    threads: Threads | None = Field(None, description="Intra-op threads; the physical cores if not given.")
     graph: Graph = Field("fused", description="Graph style.")
     precision: Precisions = Field(["fp32", "int8"], min_length=1, description="Precisions that are worth having there.")
     reduce_range: bool = Field(False, description="7-bit weights of int8, where 16-bit sums saturate (no VNNI).")

@@ -143,7 +143,7 @@ def changed(folder, **options) -> None:
         ({"something_new": "on"}, "sets something_new='on'"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa', which changes the base weights"),
         ({"lora_alpha": 0}, "has a lora_alpha that is not above 0"),
-        ({"alpha_pattern": {"que[ry": 4}}, "has 'que[ry' in alpha_pattern, no regular expression"),
+        ({"alpha_pattern": {"que[ry": 4}}, "alpha_pattern: 'que[ry' is no regular expression"),
     ],
 )
 def test_what_a_dsee_update_cannot_express(bert, data, tmp_path, options, sentence):

@@ -167,7 +167,7 @@ def test_text_longer_than_the_model_reads(shell, small):
         ("--targets", "query,query", "targets names one twice: query, query"),
         ("--seed", 2**32, "seed: input should be less than 4294967296"),
         ("--learning-rate", "inf", "learning_rate: input should be a finite number"),
-        ("--learning-rate", 1e30, "training diverged with a learning rate of 1e+30; choose a smaller one"),
+        ("--learning-rate", 1e30, "learning_rate: input should be less than or equal to 1000, got 1e+30"),
         ("--rank-pattern", "query", "rank_pattern: write it as PATTERN=VALUE, not 'query'"),
         ("--rank-pattern", "[=3", "rank_pattern: '[' is no regular expression: unterminated character set"),
         ("--rank-pattern", "query=-1", "rank_pattern.query: input should be greater than or equal to 0, got '-1'"),
