@@ -14,13 +14,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from . import distributed, loading
 from .configs import MetricName, StrictConfig, TaskName
-from .errors import UserError
+from .errors import UserError, first_line
 from .progress import console
-from .store import folders, mark, watch
+from .store import contents as contents_of_stages
+from .store import folders, mark, results, watch
 from .store.folders import MANIFEST as MANIFEST
 from .store.folders import fsync as fsync
 from .store.folders import sha256 as sha256
@@ -141,14 +142,16 @@ def read(folder: Path, *stages: Stage) -> Manifest:
     if not path.is_file():
         raise UserError(f"{folder} is not a stage folder: it has no {MANIFEST}")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         version = content["schema"]
         if version > SCHEMA:
             raise UserError(
                 f"{path} has schema {version}, and this version of dsee-compress reads up to {SCHEMA}; upgrade it"
             )
         manifest = Manifest.model_validate(content)
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        contents_of_stages.check(manifest.stage, manifest.config, manifest.metrics)
+        contents_of_stages.check_structure(manifest.structure.heads, manifest.structure.neurons)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged; write the folder again") from error
     if stages and manifest.stage not in stages:
         raise UserError(f"{folder} is the output of {manifest.stage}; this needs that of {' or '.join(stages)}")
@@ -246,9 +249,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def has_result(path: Path, key: dict[str, Any]) -> bool:
-    """Whether `path` holds a result that was made with the same `key`."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        return bool(json.loads(path.read_text())["key"] == key)
+    """Whether `path` holds a whole result that was made with the same `key`."""
+    with contextlib.suppress(OSError, ValueError):
+        return bool(results.read(path)["key"] == key)
     return False
 
 
@@ -316,10 +319,25 @@ def model_config(folder: Path) -> "PretrainedConfig":
 
 
 def build(folder: Path) -> "PreTrainedModel":
-    """A model with the layout of `folder`'s config.json, unpruned, its weights not yet loaded."""
+    """A model with the layout of `folder`'s config.json, unpruned, its weights not yet loaded.
+
+    Raises UserError if no model can be built by it, or dsee.json tells of heads or neurons that it does not have.
+    """
     from . import architectures
 
-    return architectures.from_config(model_config(folder))
+    try:
+        model = architectures.from_config(model_config(folder))
+    except UserError:
+        raise
+    except Exception as error:  # whatever a number that is none, too large or zero leads to
+        raise UserError(f"{folder}/config.json is of no model ({first_line(error)}); write the folder again") from error
+    structure, layers = read(folder).structure, architectures.layers(model)
+    if len(structure.heads) != len(layers) or any(
+        max(heads, default=-1) >= layer.heads or max(neurons, default=-1) >= layer.neurons
+        for layer, heads, neurons in zip(layers, structure.heads, structure.neurons, strict=False)
+    ):
+        raise UserError(f"{folder}: {MANIFEST} and config.json are of different models; write the folder again")
+    return model
 
 
 def load(folder: Path) -> "PreTrainedModel":

@@ -1,6 +1,5 @@
 """Results of a run → report.json, report.md and one self-contained report.html."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from ..errors import UserError
 from ..evaluation import flops, parity, shares
 from ..progress import step
 from ..reporting import devices, figures, render
-from ..store import lock, watch
+from ..store import lock, results, watch
 from . import benchmark, validate, vocabulary, writing
 
 SCHEMA = 1
@@ -44,6 +43,7 @@ def report(run: Path, add: list[Path]) -> Path:
             f"{folder} again"
         )
     measured = _result(folder, benchmark.RESULT, "benchmark")
+    _require_all(folder, manifest, validation, measured)
     export = checkpoint.fingerprint(folder)
     measured_elsewhere = devices.together(folder / DEVICES, add, export)
     with step("write the report"):
@@ -57,6 +57,20 @@ def report(run: Path, add: list[Path]) -> Path:
         checkpoint.write_text(run / "report.md", markdown)
         checkpoint.write_text(run / "report.html", html)
     return run
+
+
+def _require_all(folder: Path, manifest: Manifest, validation: dict[str, Any], measured: dict[str, Any]) -> None:
+    """UserError unless the results tell of all that a report shows."""
+    if not {"dense_finetuned", "pruned"} <= validation["accuracy"].keys():
+        raise UserError(
+            f"{folder / validate.RESULT} knows nothing of what the folder was made from; run dsee-compress validate "
+            f"{folder} again"
+        )
+    sizes = {row["artifact"] for row in measured["size"]}
+    if not benchmark.name_artifacts(folder, manifest).keys() <= sizes:
+        raise UserError(
+            f"{folder / benchmark.RESULT} does not tell of all artifacts; run dsee-compress benchmark {folder} again"
+        )
 
 
 def compose(
@@ -187,10 +201,9 @@ def _result(folder: Path, name: str, command: str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{folder} has no {name}; run dsee-compress {command} {folder} first")
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
-        made_from = content["key"]["folder"]
-    except (ValueError, KeyError, TypeError) as error:
+        content = results.read(path)
+    except ValueError as error:
         raise UserError(f"{path} is damaged; run dsee-compress {command} {folder} again") from error
-    if made_from != checkpoint.fingerprint(folder):
+    if content["key"]["folder"] != checkpoint.fingerprint(folder):
         raise UserError(f"{path} is of an earlier content of its folder; run dsee-compress {command} {folder} again")
     return content
