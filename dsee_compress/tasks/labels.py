@@ -33,9 +33,9 @@ class Labels:
         if self._first is None:
             self._first = label, place
         elif type(label) is not type(self._first[0]):
-            other, there = self._first
+            where, (other, there) = self._split.where, self._first
             raise UserError(
-                f"{self._split.where} has labels of different types in {self._split.label!r}: {_shown(other)} ({there}) "
+                f"{where} has labels of different types in {self._split.label!r}: {_shown(other)} ({there}) "
                 f"and {_shown(label)} ({place}); write them alike"
             )
         return self._seen.setdefault(label, _name(label))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from . import columns, encoded
+from . import columns, encoded, long_texts
 from . import data as data_sets
 from .files import Place, Table, is_text
 
@@ -59,6 +59,7 @@ def encode(
     def batches() -> Iterator[dict[str, list[Any]]]:
         for rows in encoded.batched(split.table.rows([*split.text, split.label])):
             texts = [[_text(values[index], name, place, split) for place, values in rows] for index, name in named]
+            texts = long_texts.shorten(texts, max_length, tokenizer)
             tokens = tokenizer(*texts, truncation=True, max_length=max_length)
             yield {**tokens, "labels": [label_of(values[-1], place) for place, values in rows]}
 
