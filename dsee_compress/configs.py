@@ -143,8 +143,8 @@ class SourceConfig(StrictConfig):
     model_sha256: str | None = Field(None, description="Refuse a model.safetensors with another SHA-256.")
     trust_remote_code: bool = Field(
         False,
-        description="Run the Python that a model folder names for its config and tokenizer (auto_map). The model itself "
-        "is always transformers' own of its family.",
+        description="Run the Python that a model folder names for its config and tokenizer (auto_map). The model "
+        "itself is always transformers' own of its family.",
     )
     max_length: int = Field(128, ge=2, description="Tokens after which a text is cut.")
 
