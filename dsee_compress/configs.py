@@ -170,8 +170,8 @@ class SourceConfig(StrictConfig):
     )
     trust_remote_code: bool = Field(
         False,
-        description="Run the Python that a model folder names for its config and tokenizer (auto_map). The model itself "
-        "is always transformers' own of its family.",
+        description="Run the Python that a model folder names for its config and tokenizer (auto_map). The model "
+        "itself is always transformers' own of its family.",
     )
     max_length: Length = Field(128, description="Tokens after which a text is cut.")
 

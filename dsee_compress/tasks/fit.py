@@ -50,7 +50,9 @@ def _require_encoder(config: "PretrainedConfig", where: str) -> None:
     if architectures.get(config.model_type).positions_after_padding:
         padding, most = config.pad_token_id, config.max_position_embeddings
         if padding is None or not 0 <= padding < min(config.vocab_size, most - 1):
-            raise UserError(f"{where} counts positions from its pad_token_id, and that is {padding}; set it in the config")
+            raise UserError(
+                f"{where} counts positions from its pad_token_id, and that is {padding}; set it in the config"
+            )
     # The same sums in pieces, whose number an export would fix.
     config.chunk_size_feed_forward = 0
 
@@ -73,9 +75,9 @@ def settle(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig", whe
             tokenizer.pad_token = tokenizer.eos_token
         config.pad_token_id = tokenizer.pad_token_id
         return told
-    return [*told, *_settle_padding(tokenizer, config, where), *_settle_types(tokenizer, config, where)] + _without_ends(
-        tokenizer, where
-    )
+    told += _settle_padding(tokenizer, config, where)
+    told += _settle_types(tokenizer, config, where)
+    return told + _without_ends(tokenizer, where)
 
 
 def _require_known_ids(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig", where: str) -> None:

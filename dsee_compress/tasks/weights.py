@@ -119,7 +119,9 @@ def _stored(folder: Path) -> dict[str, Stored]:
         index = _index(folder)
         for name in sorted({*index} | {*found}):
             if name not in found or index.get(name) != found[name].file.name:
-                raise UserError(f"{folder / INDEX} and the files that it names differ in {name!r}; get the folder again")
+                raise UserError(
+                    f"{folder / INDEX} and the files that it names differ in {name!r}; get the folder again"
+                )
     return found
 
 

@@ -170,7 +170,7 @@ def test_every_part_counts_in_the_fingerprint(parts):
 
 
 def test_the_sha256_of_one_file_is_not_that_of_several(parts):
-    with pytest.raises(UserError, match="model_sha256 is of one file, and the weights in .* are in 4 parts"):
+    with pytest.raises(UserError, match=r"model_sha256 is of one file, and the weights in .* are in 4 parts"):
         pretrained.fingerprint(str(parts), "0" * 64)
 
 
@@ -214,7 +214,7 @@ def test_a_decoder_with_a_layer_more(tmp_path):
 def test_an_adapter(folder):
     change_to = {"peft_type": "LORA", "base_model_name_or_path": "someone/elses"}
     (folder / "adapter_config.json").write_text(json.dumps(change_to))
-    with pytest.raises(UserError, match="it is a PEFT adapter, not a model; .* `dsee-compress import-peft`"):
+    with pytest.raises(UserError, match=r"it is a PEFT adapter, not a model; .* `dsee-compress import-peft`"):
         pretrained.locate(str(folder))
     (folder / "config.json").unlink()
     with pytest.raises(UserError, match="it is a PEFT adapter"):
