@@ -3,6 +3,7 @@
 0: done. 1: a crash of our own. 2: a mistake in what was asked for. 3: a gate did not hold. 130, 143: stopped.
 """
 
+import io
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ import typer
 
 from dsee_compress import distributed
 from dsee_compress.errors import GateError, UserError
+from dsee_compress.plain import plain
 
 from . import (
     benchmark,
@@ -62,6 +64,9 @@ def main() -> None:
     """Run `dsee-compress` with the shell's arguments."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # where the terminal's encoding lacks a letter
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     if not distributed.is_main():
@@ -79,7 +84,7 @@ def _run(arguments: list[str], debug: bool) -> int:
         return result if isinstance(result, int) else 0
     except (UserError, GateError) as error:
         if debug:
-            traceback.print_exc()
+            _tell_whole()
         _tell(f"error: {error}")
         return 2 if isinstance(error, UserError) else 3
     except _Stopped as stop:
@@ -89,7 +94,7 @@ def _run(arguments: list[str], debug: bool) -> int:
         return end.exit_code
     except OSError as error:  # no permission, no space, a file where a folder should be
         if debug:
-            traceback.print_exc()
+            _tell_whole()
         _tell(f"error: {error}")
         return 2
     except Exception as error:
@@ -98,7 +103,7 @@ def _run(arguments: list[str], debug: bool) -> int:
                 _tell(f"error: {message}; see dsee-compress --help")
             return 2
         if debug:
-            traceback.print_exc()
+            _tell_whole()
         kind = type(error).__name__
         _tell(f"internal error ({kind}): {error}; run again with --debug and report it")
         return 1
@@ -107,7 +112,12 @@ def _run(arguments: list[str], debug: bool) -> int:
 def _tell(sentence: str) -> None:
     """On stderr; with its number, if it is not the first of many processes."""
     who = "" if distributed.is_main() else f"process {os.environ['RANK']}: "
-    print(f"{who}{sentence}", file=sys.stderr)
+    print(f"{who}{plain(sentence)}", file=sys.stderr)
+
+
+def _tell_whole() -> None:
+    """The traceback of the exception that is being handled."""
+    print(plain(traceback.format_exc(), keep="\n"), file=sys.stderr, end="")
 
 
 class _Stopped(BaseException):

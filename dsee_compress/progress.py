@@ -4,22 +4,36 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from . import distributed
+from .plain import plain
 
-console = Console(stderr=True, quiet=not distributed.is_main())
+
+class TextConsole(Console):
+    """A console to which every str is text: no markup, no emoji by name, and no control characters.
+
+    What is coloured is a `Text`, made of plain strings.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """As Console's, which calls it for each str that it shows, in tables, too."""
+        return super().render_str(plain(text), **{**options, "markup": False, "emoji": False})
+
+
+console = TextConsole(stderr=True, quiet=not distributed.is_main())
 
 
 @contextmanager
 def step(text: str) -> Iterator[None]:
     """Show `text` with a spinner while the block runs, and leave it behind when it ends well."""
-    shown = escape(text)
-    with console.status(shown):
+    shown = plain(text)
+    with console.status(Text(shown)):
         yield
-    console.print(f"[green]✓[/] {shown}")
+    console.print(Text.assemble(("✓", "green"), f" {shown}"))
 
 
 @contextmanager
