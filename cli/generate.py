@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from dsee_compress.configs import GenerateConfig
+from dsee_compress.plain import plain
 
 from .options import options_of
 
@@ -24,7 +25,7 @@ def generate(
     from dsee_compress.stages import generate as stage
 
     def tell(piece: str) -> None:
-        sys.stdout.write(piece)
+        sys.stdout.write(plain(piece, keep="\n\t") if sys.stdout.isatty() else piece)
         sys.stdout.flush()
 
     stage.generate(folder, prompt, config, tell)

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import io
 import os
 import sys
 import traceback
@@ -14,6 +15,7 @@ import typer
 
 from dsee_compress import distributed
 from dsee_compress.errors import GateError, UserError, one_line, shown
+from dsee_compress.plain import plain
 from dsee_compress.store import space
 
 from . import (
@@ -65,6 +67,9 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # A thread of OpenMP that spins while it waits keeps a core from the one it waits for, where cores are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # where the terminal's encoding lacks a letter
     stopping.listen()
     if not distributed.is_main():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -83,7 +88,7 @@ def _run(arguments: list[str], debug: bool) -> int:
         return result if isinstance(result, int) else 0
     except (UserError, GateError) as error:
         if debug:
-            traceback.print_exc()
+            _tell_whole()
         _tell(f"error: {error}")
         return 2 if isinstance(error, UserError) else 3
     except stopping.Stopped as stop:
@@ -96,7 +101,7 @@ def _run(arguments: list[str], debug: bool) -> int:
         return end.exit_code
     except OSError as error:  # no permission, no space, a file where a folder should be
         if debug:
-            traceback.print_exc()
+            _tell_whole()
         full = "no space left on the disk; free some, and run the command again: "
         _tell(f"error: {full if space.is_of_a_full_disk(error) else ''}{error}")
         return 2
@@ -106,7 +111,7 @@ def _run(arguments: list[str], debug: bool) -> int:
                 _tell(f"error: {message}; see dsee-compress --help")
             return 2
         if debug:
-            traceback.print_exc()
+            _tell_whole()
         kind = type(error).__name__
         _tell(f"internal error ({kind}): {error}; run again with --debug and report it")
         return 1
@@ -126,6 +131,11 @@ def _tell(sentence: str) -> None:
     who = "" if distributed.is_main() else f"process {os.environ['RANK']}: "
     with contextlib.suppress(OSError):  # where stderr is a file on a full disk, the exit code alone tells
         print(f"{who}{one_line(sentence)}", file=sys.stderr, flush=True)
+
+
+def _tell_whole() -> None:
+    """The traceback of the exception that is being handled."""
+    print(plain(traceback.format_exc(), keep="\n"), file=sys.stderr, end="")
 
 
 if __name__ == "__main__":

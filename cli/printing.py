@@ -4,18 +4,24 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from dsee_compress.configs import MetricName
+from dsee_compress.plain import plain
+from dsee_compress.progress import TextConsole
 from dsee_compress.reporting.wording import METRICS
 
-out = Console(markup=False)
+out = TextConsole()
+
+
+def line(text: str) -> None:
+    """A line of its own, however long."""
+    print(plain(text))
 
 
 def wrote(folder: Path) -> None:
     """The last line of every command that writes."""
-    print(f"wrote {folder}")
+    line(f"wrote {folder}")
 
 
 def facts(title: str, rows: dict[str, Any]) -> None:
@@ -59,7 +65,7 @@ def accuracy(title: str, metric: MetricName, result: dict[str, Any]) -> None:
             print(f"{gate['gate']}: {gate['candidate']} against {gate['reference']}: {gate['verdict']}, {reason}")
             continue
         change, low, high = (words.figure(value, "+") for value in (gate["change"]["value"], *gate["change"]["ci95"]))
-        print(
+        line(
             f"{gate['gate']}: {gate['candidate']} {change} ({low} to {high}) against {gate['reference']}, "
             f"allowed {words.figure(words.allowed(gate['allowed_drop']))}: {gate['verdict']}"
         )
@@ -74,7 +80,7 @@ def latency(rows: list[dict[str, Any]], reference: str, environment: dict[str, A
     if rows:
         libraries = environment["libraries"]
         runtime = libraries.get("onnxruntime") or libraries["onnxruntime-gpu"]
-        print(
+        line(
             f"measured on {environment['cpu']}, {environment['usable_cores']} of {environment['logical_cores']} cores, "
             f"provider {environment['provider']}, onnxruntime {runtime}"
         )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .options import Output, Overwrite
-from .printing import accuracy, latency, listing, wrote
+from .printing import accuracy, latency, line, listing, wrote
 
 
 def run(
@@ -45,7 +45,7 @@ def run(
     accuracy(f"{task['name']}, {task['validation_examples']} examples", task["metric"], report)
     latency(report["latency"] + report["latency_grid"], report["latency_reference"], report["environment"])
     counted = "the blocks' FLOPs" if "writing" in report else "the FLOPs"
-    print(
+    line(
         f"{cost['flops']['saved']:.1%} of {counted} saved, {cost['parameters']['final']:,} of "
         f"{cost['parameters']['dense']:,} parameters left; the whole report is {folder / 'report.html'}"
     )

@@ -1,4 +1,4 @@
-"""Modules in a Python process of their own, which imports from where this one does, and never from the current folder."""
+"""Modules in a Python process of their own, which imports from where this one does, never from the current folder."""
 
 import os
 import sys

@@ -3,6 +3,8 @@
 import reprlib
 from typing import Any
 
+from .plain import plain
+
 
 class UserError(Exception):
     """A mistake in what was asked for: one sentence saying what is wrong, where, and what to do."""
@@ -35,7 +37,7 @@ def one_line(text: str) -> str:
     """What an error says as one line that a terminal only shows: control characters escaped, cut where it is long."""
     line = " ".join(text.split())
     line = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    return plain(line)
 
 
 class GateError(Exception):

@@ -12,15 +12,26 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from . import distributed
-
-console = Console(stderr=True, quiet=not distributed.is_main())
-PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
-"""How a line with names of the user's is printed: as it is."""
+from .plain import plain
 
 
+class TextConsole(Console):
+    """A console to which every str is text: no markup, no emoji by name, and no control characters.
+
+    What is coloured is a `Text`, made of plain strings.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """As Console's, which calls it for each str that it shows, in tables, too."""
+        return super().render_str(plain(text), **{**options, "markup": False, "emoji": False})
+
+
+console = TextConsole(stderr=True, quiet=not distributed.is_main())
+PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True}
+"""How a line with names of the user's is printed: in one piece and one colour."""
 PULSE = 30.0
 """Seconds between two lines of progress where there is no terminal."""
 
@@ -28,12 +39,13 @@ PULSE = 30.0
 @contextmanager
 def step(text: str) -> Iterator[None]:
     """Show `text` while the block runs, and leave it behind with the time it took when it ends well."""
-    shown = escape(text)
+    shown = plain(text)
     started = time.monotonic()
-    with console.status(shown), pulse(lambda: f"{text}: {duration(time.monotonic() - started)} so far"):
+    with console.status(Text(shown)), pulse(lambda: f"{text}: {duration(time.monotonic() - started)} so far"):
         yield
     seconds = time.monotonic() - started
-    console.print(f"[green]✓[/] {shown}" + (f" ({duration(seconds)})" if seconds >= 1 else ""))
+    took = f" ({duration(seconds)})" if seconds >= 1 else ""
+    console.print(Text.assemble(("✓", "green"), f" {shown}{took}"))
 
 
 @contextmanager
@@ -46,7 +58,7 @@ def pulse(line: Callable[[], str]) -> Iterator[None]:
 
     def tell() -> None:
         while not ended.wait(PULSE):
-            console.print(f"… {line()}", markup=False)
+            console.print(f"… {line()}", **PLAIN)
 
     teller = threading.Thread(target=tell, daemon=True)
     teller.start()

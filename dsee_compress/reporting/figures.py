@@ -14,6 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..plain import plain
 from .wording import METRICS, Wording
 
 WIDTHS = {"wide": 13.0, "narrow": 4.6}
@@ -166,7 +167,7 @@ def _calls(row: dict[str, Any]) -> list[float]:
 
 def _name_rows(axes: Axes, names: list[str]) -> None:
     axes.set(yticks=range(len(names)), ylim=(len(names) - 0.4, -0.7))
-    axes.set_yticklabels([name.replace("_", " ") for name in names])
+    axes.set_yticklabels([plain(name).replace("_", " ") for name in names])
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=LINE, linewidth=0.8, alpha=0.5)
     axes.set_axisbelow(True)
@@ -202,7 +203,7 @@ def _describe_latency(timed: Calls) -> str:
 
 
 def _picture(name: str, description: str, plot: Callable[[float], Figure]) -> Picture:
-    with plt.rc_context(_STYLE):
+    with plt.style.context(["default", _STYLE]):  # whatever a matplotlibrc of the user's, or of this folder, says
         return Picture(
             **{screen: _svg(plot(width), f"{name}-{screen}", description) for screen, width in WIDTHS.items()}
         )
@@ -219,4 +220,4 @@ def _svg(figure: Figure, name: str, description: str) -> str:
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", svg)
     for colour, variable in _COLOURS.items():
         svg = svg.replace(colour, variable)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(plain(description))}" ', 1)

@@ -1,9 +1,12 @@
 """report.json to Markdown and to one HTML file."""
 
+import re
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from ..plain import plain
 from .figures import Picture
 from .wording import METRICS
 
@@ -83,6 +86,7 @@ def _environment(report: dict[str, Any], autoescape: bool = False) -> Environmen
     environment = Environment(
         loader=PackageLoader("dsee_compress", "reporting"),
         autoescape=autoescape,
+        finalize=_text_of_html if autoescape else _text_of_markdown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -98,7 +102,6 @@ def _environment(report: dict[str, Any], autoescape: bool = False) -> Environmen
     environment.filters["bytes"] = lambda value: f"{value:,} bytes"
     environment.filters["tiny"] = lambda value: f"{value:.1e}"
     environment.filters["slowest"] = lambda row: f"{max(map(max, row['raw_ms'])):.2f}"
-    environment.filters["cell"] = lambda text: text.replace("|", "\\|")
     environment.filters["line"] = lambda text: " ".join(text.split())
     environment.filters["plainly"] = _plainly
     environment.globals |= {
@@ -111,6 +114,20 @@ def _environment(report: dict[str, Any], autoescape: bool = False) -> Environmen
         "ours_beside": ours_beside,
     }
     return environment
+
+
+def _text_of_html(value: Any) -> Any:
+    """What stands in `{{ }}`, before it is escaped: in HTML a line end is a space."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else plain(value, keep="\n\t")
+
+
+def _text_of_markdown(value: Any) -> Any:
+    """What stands in `{{ }}`, as Markdown that says no more than its letters."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else _SPECIAL.sub(r"\\\g<0>", plain(value))
+
+
+_SPECIAL = re.compile(r"[\\`*{}\[\]<>|~$&]|(?<!\w)_|_(?!\w)")
+"""What means something in Markdown, in the middle of a line; not an underscore within a word."""
 
 
 def _minus(figure: str) -> str:

@@ -42,7 +42,8 @@ def _place(manifest: Manifest, target: Target, precision: Precision) -> Place:
         return Place("cuda", f"{precision} is for CUDA, and {missing}")
     if _saturates_here_alone(manifest, target, precision):
         return Place(
-            "cpu", f"{precision} is for {manifest.config['target']}, and this CPU stops sums of int8 products at 16 bits"
+            "cpu",
+            f"{precision} is for {manifest.config['target']}, and this CPU stops sums of int8 products at 16 bits",
         )
     return Place("cpu")
 

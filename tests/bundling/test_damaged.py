@@ -1,4 +1,4 @@
-"""Bundles that were damaged on their way to a device, and input that is none: one sentence, or an error for its line."""
+"""Bundles damaged on their way to a device, and input that is none: one sentence, or an error for its line."""
 
 import io
 import json

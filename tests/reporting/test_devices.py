@@ -47,7 +47,7 @@ def test_a_device_stands_in_all_three_with_its_environment(run, file, latency, c
         assert f"<td>{cell}</td>" in page.partition('id="devices"')[2]
         assert f"| {cell} |" in markdown.partition("## On other devices")[2]
     assert "Raspberry Pi 4 Model B | Rev &lt;1.4&gt;" in page
-    assert "| cpu | Raspberry Pi 4 Model B \\| Rev <1.4> |" in markdown
+    assert "| cpu | Raspberry Pi 4 Model B \\| Rev \\<1.4\\> |" in markdown
 
 
 def test_devices_are_kept_each_once_and_the_export_stays_the_same(run, file, latency, tmp_path):
