@@ -142,9 +142,7 @@ def _convert_around(model: Any, beyond: Beyond) -> None:
     # The conversion casts what it knows the type of: all that is not between nodes in fp32.
     del graph.value_info[:]
     outer = sorted(beyond.floats - beyond.inner - {entry.name for entry in graph.output})
-    graph.value_info.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outer
-    )
+    graph.value_info.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outer)
     blocked = [*beyond.nodes]
     model.initialize(
         float16.convert_float_to_float16(

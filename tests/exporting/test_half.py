@@ -160,7 +160,7 @@ def test_a_model_that_would_stay_in_fp32_is_refused(tmp_path):
             layer.attention.output.LayerNorm.weight.mul_(1e5)
             layer.output.LayerNorm.weight.mul_(1e5)
     batches = write(model, path, FUSED)
-    with pytest.raises(GateError, match=r"gate 'fp16' failed: \d+% of the weights are read where numbers come too near"):
+    with pytest.raises(GateError, match=r"gate 'fp16' failed: \d+% of the weights are read where numbers come too"):
         precision.fp16(path, tmp_path / "half.onnx", RULES, lambda: batches)
 
 

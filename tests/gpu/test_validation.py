@@ -48,4 +48,5 @@ def test_what_is_beyond_the_range_is_right_on_the_card(tmp_path, device, times):
         wanted = [live.forward(batch) for batch in batches]
     precision.fp16(path, tmp_path / "half.onnx", RULES, lambda: batches)
     with Session(tmp_path / "half.onnx", provider=device) as live:
-        assert max(np.abs(live.forward(batch) - logits).max() for batch, logits in zip(batches, wanted, strict=True)) < 2e-2
+        for batch, logits in zip(batches, wanted, strict=True):
+            assert np.abs(live.forward(batch) - logits).max() < 2e-2
