@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import GateError
+from ..errors import GateError, UserError
+from ..evaluation import session
 from ..evaluation.inputs import Batch
 from . import files, probe, ranges
 from .ranges import Beyond
@@ -39,7 +40,17 @@ def convert(source: Path, target: Path, batches: list[Batch]) -> dict[str, Any]:
         model.disable_shape_inference()
         model.convert_float_to_float16(use_symbolic_shape_infer=False, keep_io_types=True)
     files.save(model, target)
+    if beyond.nodes:
+        _require_loadable(target)
     return {"fp32_nodes": beyond.nodes, "signal_to_noise_db": reached}
+
+
+def _require_loadable(path: Path) -> None:
+    """GateError if ONNX Runtime does not take the file: numbers cross into a subgraph, where no casts are put."""
+    try:
+        session.load(path)
+    except UserError as error:
+        raise GateError(f"gate 'fp16' failed: {error}; leave fp16 out of the precisions") from error
 
 
 def _name_nodes(model: Any) -> bool:

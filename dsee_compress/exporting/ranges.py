@@ -28,7 +28,7 @@ which goes higher than the whole."""
 TOKENS = 8192
 """So many are looked at, and the rest of their batch."""
 _MASK = 1e30
-"""Numbers from here on stand for minus infinity: what masked scores are filled with, of which fp16's end does as well."""
+"""Numbers from here on stand for minus infinity: masked scores are filled with them, and fp16's end does as well."""
 _LEAST_SIGNAL_TO_NOISE = 40.0
 """Decibels of a product over what fp16 does to its weight. Of weights in the range it is over 70; small ones end at
 6e-8, and have fewer bits from 6e-5 on."""
@@ -162,7 +162,8 @@ class _Sizes:
                 name = self._constant(f"{node.name}_bound", np.square(bound).mean(dtype=np.float32).reshape(1))
                 self.of_tensor(name, owner)
             case "MultiHeadAttention":
-                heads, bias = options["num_heads"], (0.0, 0.0)
+                heads = options["num_heads"]
+                bias: tuple[Array | float, Array | float] = (0.0, 0.0)
                 if len(node.input) > 3 and node.input[3]:
                     parts = np.split(self._model.get_constant_value(node.input[3]), 3)
                     bias = (parts[0], parts[1])

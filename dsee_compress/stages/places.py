@@ -5,6 +5,7 @@ int8 is for its target's CPU: whole numbers are the same anywhere, but where the
 anywhere.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 from .. import architectures, targets
@@ -41,10 +42,8 @@ def _place(manifest: Manifest, target: Target, precision: Precision) -> Place:
     if missing and precision != "fp32":
         return Place("cuda", f"{precision} is for CUDA, and {missing}")
     if _saturates_here_alone(manifest, target, precision):
-        return Place(
-            "cpu",
-            f"{precision} is for {manifest.config['target']}, and this CPU stops sums of int8 products at 16 bits",
-        )
+        name = Path(manifest.config["target"]).name
+        return Place("cpu", f"{precision} is for {name}, and this CPU stops sums of int8 products at 16 bits")
     return Place("cpu")
 
 

@@ -39,8 +39,8 @@ def report(run: Path, add: list[Path]) -> Path:
     validation = _result(folder, validate.RESULT, "validate")
     if "not_validated" not in validation:
         raise UserError(
-            f"{folder / validate.RESULT} is of an earlier version, which asked fp16 in fp32; run dsee-compress validate "
-            f"{folder} again"
+            f"{folder / validate.RESULT} is of an earlier version, which asked fp16 in fp32; "
+            f"run dsee-compress validate {folder} again"
         )
     measured = _result(folder, benchmark.RESULT, "benchmark")
     _require_all(folder, manifest, validation, measured)

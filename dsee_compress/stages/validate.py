@@ -21,7 +21,7 @@ from ..store import lock, watch
 from ..tasks import data
 from . import common, examination, places, vocabulary
 from .examination import Answers, Examination
-from .export import artifacts
+from .export import ARTIFACTS, artifacts
 from .places import Place
 
 RESULT = "validation.json"
@@ -158,14 +158,15 @@ def _metric_gates(
     words = wording.METRICS[metric]
     order = ("pruned", "dense_finetuned", "onnx_fp32") if trimmed else ("onnx_fp32", "pruned", "dense_finetuned")
     full_precision = next((name for name in order if name in sampled), None)
-    exported = [*(name for name in sampled if name.startswith("onnx_")), *missing]
+    measured_or_missing = {*sampled, *missing}
+    exported = [name for name in map("onnx_{}".format, ARTIFACTS) if name in measured_or_missing]
     finals = exported or [name for name in sampled if name == "pruned"]
     gates = []
     for gate, reference, candidate, allowed in (
         *(("precision", full_precision, lower, config.max_drop) for lower in exported if lower != full_precision),
         *(("compression", "dense_finetuned", final, config.max_compression_drop) for final in finals),
     ):
-        if reference not in sampled or candidate not in (*sampled, *missing):
+        if reference not in sampled or candidate not in measured_or_missing:
             continue
         described: dict[str, Any] = {"gate": gate, "reference": reference, "candidate": candidate}
         if candidate not in sampled:
