@@ -18,6 +18,7 @@ import pytest
 from hypothesis import settings
 
 import dsee_compress
+from dsee_compress.stages.export import ARTIFACTS
 
 from .fixtures import models
 from .fixtures.graphs import Graphs
@@ -43,10 +44,11 @@ PRUNE = {
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Processes that share the tests (pytest-xdist) take all those of a family, of a folder with a conftest.py or of a
     file, so that their fixtures are made once."""
-    family = item.callspec.params.get("family") if hasattr(item, "callspec") else None
-    folder = item.path.parent
-    alike = folder if folder != ROOT and (folder / "conftest.py").exists() else item.path
-    item.add_marker(pytest.mark.xdist_group(family if family in models.FAMILIES else str(alike.relative_to(ROOT))))
+    if item.get_closest_marker("xdist_group") is None:
+        family = item.callspec.params.get("family") if hasattr(item, "callspec") else None
+        folder = item.path.parent
+        alike = folder if folder != ROOT and (folder / "conftest.py").exists() else item.path
+        item.add_marker(pytest.mark.xdist_group(family if family in models.FAMILIES else str(alike.relative_to(ROOT))))
 
 
 @pytest.fixture(scope="session")
@@ -124,6 +126,18 @@ def dense_folders(tuned_folders: Folders) -> Folders:
 
 
 @pytest.fixture(scope="session")
+def everything_folders(pruned_folders: Folders) -> Callable[[str, str], Path]:
+    """ONNX folders of pruned models in every precision, by family and style of the graph."""
+
+    @functools.cache
+    def make(family: str, style: str) -> Path:
+        pruned = pruned_folders(family)
+        return dsee_compress.export(pruned, output=pruned.parent / style, precision=[*ARTIFACTS], graph=style)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def tuned(tuned_folders: Folders, family: str) -> Path:
     return tuned_folders(family)
 
@@ -141,6 +155,16 @@ def exported(exported_folders: Folders, family: str) -> Path:
 @pytest.fixture(scope="session")
 def dense(dense_folders: Folders, family: str) -> Path:
     return dense_folders(family)
+
+
+@pytest.fixture(scope="session", params=["fused", "portable"])
+def style(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def everything(everything_folders: Callable[[str, str], Path], family: str, style: str) -> Path:
+    return everything_folders(family, style)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ _FFN = ("ffn_in", "ffn_out")
 _CARRIES_WEIGHTS_ON = {"Cast", "DequantizeLinear", "Transpose"}
 _PRODUCTS = {"MatMul", "MatMulInteger", "MatMulNBits", "Mul"}
 """Those of weights, and of the scales that make numbers of them."""
+_LEFT = {"MatMul": (0,), "MatMulInteger": (0, 2), "MatMulNBits": (0,)}
+"""Which inputs of a product are what the weights are applied to, and its zero point."""
 
 
 def megabytes(path: Path, family: Architecture) -> dict[str, float]:
@@ -22,7 +24,8 @@ def megabytes(path: Path, family: Architecture) -> dict[str, float]:
 
     A weight belongs where its own name or that of a node that reads it says, or the name of the bias that is added to
     its product: exporters keep the module's path in one of them, and the fusion names a layer's query, key and value
-    `Attention_…`. Those of decoders: as Parts says.
+    `Attention_…`. What products apply weights to is of the embeddings: DeBERTa's table of relative positions, whose own
+    name an exporter may lose. Those of decoders: as Parts says.
     """
     import onnx
 
@@ -54,6 +57,7 @@ def _by_names(graph: Any, family: Architecture) -> Callable[[str], str | None]:
     """The part of the model that a weight of an encoder's graph belongs to, if any; shapes belong to none."""
     import onnx
 
+    stored = {entry.name for entry in graph.initializer}
     shapes = {entry.name for entry in graph.initializer if entry.data_type == onnx.TensorProto.INT64}
     readers = defaultdict(list)
     for node in graph.node:
@@ -61,10 +65,25 @@ def _by_names(graph: Any, family: Architecture) -> Callable[[str], str | None]:
             readers[name].append(node)
 
     def part_of(tensor: str) -> str | None:
-        names = () if tensor in shapes else _names(tensor, readers)
-        return next(filter(None, (_part(name, family) for name in names)), None)
+        scaled = f"{tensor.removesuffix('_scale')}_quantized"
+        if scaled in stored:
+            return part_of(scaled)
+        if tensor in shapes:
+            return None
+        if _is_multiplied(tensor, readers):
+            return "embeddings"
+        return next(filter(None, (_part(name, family) for name in _names(tensor, readers))), None)
 
     return part_of
+
+
+def _is_multiplied(tensor: str, readers: dict[str, list[Any]]) -> bool:
+    """Whether products apply weights to the tensor, or to what only carries it on."""
+    return any(
+        any(node.input[index] == tensor for index in _LEFT.get(node.op_type, ()) if index < len(node.input))
+        or (node.op_type in _CARRIES_WEIGHTS_ON and _is_multiplied(node.output[0], readers))
+        for node in readers[tensor]
+    )
 
 
 def _names(tensor: str, readers: dict[str, list[Any]]) -> Iterator[str]:

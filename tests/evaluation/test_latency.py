@@ -10,6 +10,7 @@ import pytest
 
 from dsee_compress.errors import UserError
 from dsee_compress.evaluation import environment, latency
+from dsee_compress.evaluation.bootstrap import Interval
 from dsee_compress.evaluation.session import Session
 
 SETTING = latency.Setting(
@@ -83,11 +84,19 @@ def test_speedup_covers_the_true_ratio_about_as_often_as_it_says():
 
 
 def test_drift_between_rounds_widens_the_interval_but_cancels_in_the_ratio():
-    generator = np.random.default_rng(0)
-    noise = generator.normal(0, 0.05, (2, 6, 20))
-    drift = np.linspace(1, 2, 6)[:, None]
-    interval = latency.speedup(drift * (10 + noise[0]), drift * (5 + noise[1]))
-    assert interval.value == pytest.approx(2.0, rel=0.02)
+    """Drift that hits both alike cancels; what one alone drifts by from round to round is in the interval."""
+    noise = np.random.default_rng(0).normal(0, 0.05, (2, 6, 20))
+    slow, fast = 10 + noise[0], 5 + noise[1]
+    shared, own = np.linspace(1, 2, 6)[:, None], np.linspace(0.9, 1.1, 6)[:, None]
+    steady, drifting = latency.speedup(slow, fast), latency.speedup(shared * slow, shared * fast)
+    assert drifting.value == pytest.approx(2.0, rel=0.02)
+    assert width(steady) < width(drifting) < 0.05
+    apart = latency.speedup(own * slow, fast)
+    assert apart.low < 2.0 < apart.high and width(apart) > 10 * width(steady)
+
+
+def width(interval: Interval) -> float:
+    return interval.high - interval.low
 
 
 def test_peak_memory_is_of_a_fresh_process_not_of_this_one(bert_exported):

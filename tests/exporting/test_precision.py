@@ -21,17 +21,6 @@ DECIBELS = {"fp16": 40.0, "int8": 15.0, "int8_static": 15.0, "int4": 3.0}
 """At least so much signal over noise; the small models' logits are nearer to each other than a real model's."""
 
 
-@pytest.fixture(scope="module", params=["fused", "portable"])
-def style(request) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def everything(pruned, tmp_path_factory, style):
-    """A folder with every precision."""
-    return dsee_compress.export(pruned, output=tmp_path_factory.mktemp(style) / "out", precision=EVERY, graph=style)
-
-
 def logits(path) -> np.ndarray:
     with session.Session(path) as live:
         batches = random_batches([(4, 12), (3, 40)], models.VOCABULARY, live.inputs, pad_token=1)
@@ -118,7 +107,9 @@ def parts(folder, name: str) -> dict[str, float]:
     return shares.megabytes(folder / ARTIFACTS[name], architectures.get(checkpoint.read(folder).architecture))
 
 
-def test_the_way_goes_on_from_every_precision(everything):
+@pytest.mark.xdist_group("bert")
+def test_the_way_goes_on_from_every_precision(everything_folders, style):
+    everything = everything_folders("bert", style)
     dsee_compress.validate(everything, max_drop=0.5, max_compression_drop=0.5)
     measured = checkpoint.read(dsee_compress.benchmark(everything, samples=10, rounds=2, sequence_length=16))
     assert {*ARTIFACTS} <= measured.metrics.keys()
@@ -130,16 +121,12 @@ def test_the_way_goes_on_from_every_precision(everything):
     assert [row["artifact"] for row in rows] == [f"pruned_{name}" for name in EVERY]
 
 
-def test_a_file_says_what_it_is(everything, pruned, style):
-    said = metadata.read(everything / ARTIFACTS["int4"])
+@pytest.mark.xdist_group("bert")
+def test_a_file_says_what_it_is(everything_folders, bert_pruned, style):
+    said = metadata.read(everything_folders("bert", style) / ARTIFACTS["int4"])
     assert said["precision"] == "int4" and said["labels"] == '["bad", "good"]'
-    assert said["made_from"] == f"prune {checkpoint.fingerprint(pruned)}"
+    assert said["made_from"] == f"prune {checkpoint.fingerprint(bert_pruned)}"
     assert said["graph"].startswith(style) and said["max_length"] == "128"
-
-
-@pytest.fixture(scope="module")
-def pruned_bert(bert_tuned, tmp_path_factory):
-    return dsee_compress.prune(bert_tuned, output=tmp_path_factory.mktemp("cut") / "out", heads=0.25, retune_epochs=0)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +139,7 @@ def pruned_bert(bert_tuned, tmp_path_factory):
         ({"precision": ""}, "precision: value should have at least 1 item"),
     ],
 )
-def test_options_that_do_not_fit(pruned_bert, tmp_path, options, sentence):
+def test_options_that_do_not_fit(bert_pruned, tmp_path, options, sentence):
     with pytest.raises(UserError, match=sentence):
-        dsee_compress.export(pruned_bert, output=tmp_path / "out", **options)
+        dsee_compress.export(bert_pruned, output=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
