@@ -4,9 +4,12 @@ A child is a process of its own: it can be killed, run out of memory or crash wi
 """
 
 import os
+import resource
+import runpy
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,19 +40,46 @@ class Outcome:
     stderr: str
 
 
-class Command:
-    """A `dsee-compress` command that runs in `folder`; what it prints goes to files in `log`."""
+@dataclass(frozen=True)
+class Limits:
+    """What a process may use before the system stops it."""
 
-    def __init__(self, arguments: list[str], folder: Path, log: Path, stdin: Path | None = None) -> None:
+    cpu_seconds: int
+    more_memory: int
+    """Bytes of address space beyond those that the parent has."""
+
+    def impose(self) -> None:
+        """On this process, and those that it starts."""
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + self.more_memory
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        resource.setrlimit(resource.RLIMIT_CPU, (self.cpu_seconds, self.cpu_seconds + 5))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+class Process:
+    """A function that runs in a forked process in `folder`; what it prints goes to files in `log`.
+
+    What the function returns is the exit code, and so is what it gives to sys.exit.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[], int],
+        folder: Path,
+        log: Path,
+        stdin: Path | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         self._log = log
         log.mkdir(parents=True, exist_ok=True)
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            self._become(arguments, folder, stdin)
+            self._become(run, folder, stdin, limits)
 
-    def _become(self, arguments: list[str], folder: Path, stdin: Path | None) -> None:
+    def _become(self, run: Callable[[], int], folder: Path, stdin: Path | None, limits: Limits | None) -> None:
         code = 1
         try:
             os.setsid()
@@ -61,11 +91,10 @@ class Command:
                 os.dup2(os.open(path, flags, 0o644), number)
             sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, "rw"[number > 0]) for number in range(3))
             os.chdir(folder)
-            sys.argv = ["dsee-compress", *arguments]
-            from dsee_compress_cli import main
-
+            if limits is not None:
+                limits.impose()
             try:
-                main.main()
+                code = run()
             except SystemExit as end:
                 code = end.code if isinstance(end.code, int) else int(end.code is not None)
         except BaseException:
@@ -92,3 +121,46 @@ class Command:
             if time.monotonic() > end:
                 self.kill()
             time.sleep(0.01)
+
+
+class Command(Process):
+    """A `dsee-compress` command."""
+
+    def __init__(
+        self,
+        arguments: list[str],
+        folder: Path,
+        log: Path,
+        stdin: Path | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        super().__init__(lambda: _run_command(arguments), folder, log, stdin, limits)
+
+
+class Program(Process):
+    """A Python program of its own, `predict.py` of a bundle say."""
+
+    def __init__(
+        self,
+        program: Path,
+        arguments: list[str],
+        folder: Path,
+        log: Path,
+        stdin: Path | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        super().__init__(lambda: _run_program(program, arguments), folder, log, stdin, limits)
+
+
+def _run_command(arguments: list[str]) -> int:
+    from dsee_compress_cli import main
+
+    sys.argv = ["dsee-compress", *arguments]
+    main.main()
+    return 0
+
+
+def _run_program(program: Path, arguments: list[str]) -> int:
+    sys.argv = [str(program), *arguments]
+    runpy.run_path(str(program), run_name="__main__")
+    return 0
