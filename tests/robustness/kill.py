@@ -16,7 +16,7 @@ from pathlib import Path
 
 from . import forked, full_disk, together
 from .commands import STAGES, Stage
-from .trials import Trial, require_same, require_whole
+from .trials import Trial, last_line, require_same, require_whole
 from .workshop import Workshop
 
 
@@ -51,7 +51,7 @@ def stop(trial: Trial, workshop: Workshop, at_operation: bool) -> None:
         trial.require(
             outcome.code == 128 + number, f"stopped, it ended with exit code {outcome.code}: {outcome.stderr[-300:]!r}"
         )
-        trial.require(outcome.stderr.strip().endswith("to go on from the last whole checkpoint"), outcome.stderr[-300:])
+        trial.require(last_line(outcome).startswith("stopped; "), f"no word of the stop: {outcome.stderr[-300:]!r}")
     trial.require(outcome.code in (0, 128 + number), f"exit code {outcome.code}")
     running, partial = command.left_running(), [name for name in workshop.litter() if name.endswith(".partial")]
     trial.require(not running, f"still running: {running}")

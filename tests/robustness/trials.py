@@ -83,10 +83,14 @@ def require_same(trial: Trial, workshop: Workshop, variant: int) -> None:
     trial.require(not litter, f"left behind: {', '.join(litter)}")
 
 
+def last_line(outcome: Outcome) -> str:
+    """The last line that a command printed on stderr."""
+    return (outcome.stderr.strip().splitlines() or [""])[-1]
+
+
 def require_sentence(trial: Trial, outcome: Outcome) -> None:
     """A refusal is exit code 2 and one sentence."""
-    last = (outcome.stderr.strip().splitlines() or [""])[-1]
-    if outcome.code != 2 or not last.startswith("error: ") or "Traceback" in outcome.stderr:
+    if outcome.code != 2 or not last_line(outcome).startswith("error: ") or "Traceback" in outcome.stderr:
         trial.require(False, f"no refusal in one sentence, but exit code {outcome.code} and {outcome.stderr[-300:]!r}")
 
 
