@@ -55,9 +55,9 @@ def judge(case: Case, folder: Path, log: Path) -> Verdict:
     log.mkdir(parents=True, exist_ok=True)
     (log / "stdin").write_bytes(case.stdin)
     if case.program is None:
-        process = forked.Command(case.arguments, folder, log, log / "stdin", LIMITS)
+        process = forked.Command(case.arguments, folder, log, log / "stdin", LIMITS.impose)
     else:
-        process = forked.Program(case.program, case.arguments, folder, log, log / "stdin", LIMITS)
+        process = forked.Program(case.program, case.arguments, folder, log, log / "stdin", LIMITS.impose)
     ended = process.wait(SECONDS)
     faults = [*_of_the_exit(case, ended), *_of_the_files(case, ended.code, before, _snapshot(folder))]
     if ended.code == 0 and not faults:
@@ -125,7 +125,7 @@ def _on_purpose(path: str) -> bool:
 
 
 def _of_the_checks(case: Case, folder: Path, log: Path) -> list[str]:
-    def run() -> int:
+    def run() -> None:
         for check in case.checks:
             try:
                 wrong = check(folder)
@@ -133,11 +133,10 @@ def _of_the_checks(case: Case, folder: Path, log: Path) -> list[str]:
                 wrong = traceback.format_exc()
             if wrong:
                 print(wrong)
-        return 0
 
     if not case.checks:
         return []
-    said = forked.Process(run, folder, log / "checks", limits=LIMITS).wait(SECONDS)
+    said = forked.Process(run, folder, log / "checks", first=LIMITS.impose).wait(SECONDS)
     return [f"silently wrong: {said.stdout.strip()[-400:]}"] if said.stdout.strip() or said.code else []
 
 
@@ -147,11 +146,7 @@ def in_child(function: Callable[[], object], folder: Path, log: Path) -> None:
     RuntimeError, with what was printed, if it fails.
     """
 
-    def run() -> int:
-        function()
-        return 0
-
-    ended = forked.Process(run, folder, log).wait(SECONDS)
+    ended = forked.Process(function, folder, log).wait(SECONDS)
     if ended.code:
         print(ended.stderr, file=sys.stderr)
         raise RuntimeError(f"an input could not be made: {ended.stderr[-300:]}")
