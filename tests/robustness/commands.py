@@ -80,6 +80,11 @@ class Stage:
         """What is there of the outputs; OSError or ValueError for what cannot be read."""
         return {name: self._content(work / name) for name in self.outputs if (work / name).exists()}
 
+    def aside(self, work: Path, name: str) -> Content:
+        """What an output holds that another one is about to replace; None if there is none."""
+        path = (work / name).parent / f".{Path(name).name}.replaced"
+        return self._content(path) if path.exists() else None
+
     def _content(self, path: Path) -> Content:
         if path.is_dir():
             inside = [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]

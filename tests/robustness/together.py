@@ -101,6 +101,7 @@ def readers(trial: Trial, workshop: Workshop) -> None:
     One of the two stands before a random operation on files while the other runs.
     """
     stage = _BUNDLE if trial.stage.name == "bundle" else trial.stage
+    exports = [workshop.reference(STAGES["export"], variant) for variant in (0, 1)]
     in_turn = [_in_turn(workshop, stage, replaced) for replaced in (False, True)]
     reader_stands = trial.draw.random() < 0.7
     operations = workshop.operations(stage, reads=True) if reader_stands else workshop.operations(_WRITER)
@@ -124,7 +125,7 @@ def readers(trial: Trial, workshop: Workshop) -> None:
     trial.tell(f"exit codes {reading.code} of the reader, {writing.code} of the writer")
     _require_ends(trial, [reading, writing])
     replaced = writing.code == 0
-    expected = workshop.reference(STAGES["export"], int(replaced))["out"]
+    expected = exports[replaced]["out"]
     found = _WRITER.view(workshop.work).get(_EXPORTED, {})
     other = [name for name in expected if name.endswith(".onnx") and found.get(name) != expected[name]]
     trial.require(not other, f"of another content are {', '.join(other)}")

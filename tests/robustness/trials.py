@@ -49,7 +49,10 @@ def seen(trial: Trial, workshop: Workshop) -> View | None:
 
 
 def require_whole(trial: Trial, workshop: Workshop, variants: Iterable[int], older: int | None) -> None:
-    """Each output is that of one of the variants, or not there if there was none; those of one command agree."""
+    """Each output is that of one of the variants, or not there if there was none; those of one command agree.
+
+    For a moment a folder that is replaced is not there, but beside its place, from where the next command takes it.
+    """
     view = seen(trial, workshop)
     if view is None:
         return
@@ -60,8 +63,9 @@ def require_whole(trial: Trial, workshop: Workshop, variants: Iterable[int], old
     agreeing = set(references)
     for name in stage.outputs:
         if name not in view:
-            gone = older is not None and name in references[older] and name not in stage.may_vanish
-            trial.require(not gone, f"{name} is gone")
+            vanished = older is not None and name in references[older] and name not in stage.may_vanish
+            aside = older is not None and stage.aside(workshop.work, name) == references[older].get(name)
+            trial.require(aside or not vanished, f"{name} is gone")
             continue
         of = {variant for variant, reference in references.items() if reference.get(name) == view[name]}
         trial.require(bool(of), f"{name} is that of none: {_difference(view[name], references, name)}")
