@@ -14,17 +14,21 @@ FLOOR = {
         (
             "architectures",
             "checkpoint",
+            "child_process",
             "configs",
             "distributed",
             "errors",
+            "loading",
+            "naming",
             "option_types",
+            "plain",
             "progress",
+            "store",
             "weights",
             "yaml_text",
         ),
         1,
     ),
-    "store": 1,
 }
 
 

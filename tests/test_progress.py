@@ -6,7 +6,6 @@ import sys
 import time
 
 import pytest
-from rich.console import Console
 from transformers import TrainerState
 
 from dsee_compress import progress
@@ -16,7 +15,7 @@ from dsee_compress.training import callbacks
 @pytest.fixture
 def log(monkeypatch):
     written = io.StringIO()
-    monkeypatch.setattr(progress, "console", Console(file=written, width=100))
+    monkeypatch.setattr(progress, "console", progress.TextConsole(file=written, width=100))
     monkeypatch.setattr(progress, "PULSE", 0.02)
     return written
 
@@ -47,7 +46,7 @@ def test_a_step_that_fails_is_not_left_behind_and_says_no_more(log):
 
 
 def test_a_terminal_gets_no_such_lines(log, monkeypatch):
-    monkeypatch.setattr(progress, "console", Console(file=log, width=100, force_terminal=True))
+    monkeypatch.setattr(progress, "console", progress.TextConsole(file=log, width=100, force_terminal=True))
     with progress.pulse(lambda: "still running"):
         time.sleep(0.2)
     assert "still running" not in log.getvalue()
