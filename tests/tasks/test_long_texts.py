@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
@@ -45,10 +45,11 @@ def text(draw: random.Random, words: int) -> str:
 
 
 @pytest.mark.parametrize("columns", [1, 2])
-@given(seed=st.integers(0, 2**32), max_length=st.integers(6, 20))
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32), max_length=st.integers(8, 20))
 def test_the_tokens_are_those_of_the_whole_texts(tokenizers, columns, seed, max_length):
     draw = random.Random(seed)
-    texts = [[text(draw, draw.choice([0, 3, 12, 40, 200, 200])) for _ in range(6)] for _ in range(columns)]
+    texts = [[text(draw, draw.choice([0, 3, 12, 40, 40])) for _ in range(6)] for _ in range(columns)]
     for tokenizer in tokenizers:
         short = long_texts.shorten(texts, max_length, tokenizer, characters=1)
         options = {"truncation": True, "max_length": max_length}
