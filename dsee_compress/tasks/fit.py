@@ -149,9 +149,10 @@ def _settle_types(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfi
     kinds = getattr(config, "type_vocab_size", None) or 0
     if gives and takes and kinds:
         given = max(tokenizer("a", "a", return_token_type_ids=True)[TYPES], default=0)
-        if kinds == 1 and given:
-            told.append(f"{where}: its tokenizer gives token types, and the model has one alone; 0 is fed throughout")
+        if kinds == 1:
             gives = False
+            if given:
+                told.append(f"{where}: its tokenizer gives token types, and the model has one; 0 is fed throughout")
         elif given >= kinds:
             raise UserError(
                 f"the tokenizer in {where} gives token types up to {given}, and the model has {kinds}; "

@@ -129,7 +129,7 @@ def test_a_roberta_whose_tokenizer_gives_types_to_pairs(tmp_path):
     """As klue/roberta-base: one token type, and word pieces of a BERT, whose second text is type 1."""
     folder = write(tmp_path / "model", "roberta", models._word_piece(BertTokenizerFast), pad_token_id=0)
     found = examine(folder)
-    assert "gives token types, and the model has one alone; 0 is fed throughout" in found.notes[0]
+    assert "gives token types, and the model has one; 0 is fed throughout" in found.notes[0]
     fed = batch(found.tokenizer, PAIR, ("the", "film"))
     assert [*fed] == ["input_ids", "attention_mask"]
     zeros = torch.zeros_like(fed["input_ids"])
