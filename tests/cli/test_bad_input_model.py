@@ -50,7 +50,10 @@ def vocabulary_of_another_model(folder):
     "spoil, sentence",
     [
         (lambda folder: change(folder / "config.json", num_hidden_layers=2), "does not describe"),
-        (lambda folder: change(folder / "config.json", position_embedding_type="relative_key"), "'relative_key' positions"),
+        (
+            lambda folder: change(folder / "config.json", position_embedding_type="relative_key"),
+            "'relative_key' positions",
+        ),
         (lambda folder: change(folder / "tokenizer_config.json", auto_map={}), "(auto_map), which is not run"),
         (lambda folder: (folder / "adapter_config.json").write_text("{}"), "it is a PEFT adapter, not a model"),
         (not_finite, "has NaN or infinity in 'bert.embeddings.LayerNorm.weight' (1 of 32 values)"),
@@ -80,4 +83,6 @@ def test_a_vocabulary_that_cannot_be_trimmed(dry_run, copy, bert, data):
     content["post_processor"] = {"type": "Sequence", "processors": []}
     content["model"] = {"type": "WordLevel", "vocab": content["model"]["vocab"], "unk_token": "[UNK]"}
     (folder / "tokenizer.json").write_text(json.dumps(content))
-    refused(dry_run(folder, {"precision": ["fp32"], "trim_vocabulary": str(data)}), "the tokenizer is a WordLevel model")
+    refused(
+        dry_run(folder, {"precision": ["fp32"], "trim_vocabulary": str(data)}), "the tokenizer is a WordLevel model"
+    )

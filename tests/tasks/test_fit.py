@@ -30,7 +30,7 @@ from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.exporting import encoder
 from dsee_compress.tasks import pretrained
 
-from ..fixtures import models
+from ..fixtures import decoders, models
 
 TASK = Task(data="", text=["text"], label="label", labels=["bad", "good"], max_length=32)
 NAMES = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
@@ -169,6 +169,11 @@ def test_more_token_types_than_the_model_has(tmp_path):
     assert examine(write(tmp_path / "b", "bert", tokenizer, type_vocab_size=3)).notes == []
 
 
+def test_a_model_with_one_type_is_fed_none(tmp_path):
+    folder = write(tmp_path / "model", "bert", word_pieces(), type_vocab_size=1)
+    assert [*batch(examine(folder).tokenizer, PAIR)] == ["input_ids", "attention_mask"]
+
+
 def test_a_type_of_padding_that_the_model_has_not(tmp_path):
     folder = write(tmp_path / "model", "bert", word_pieces(pad_token_type_id=3))
     fed = batch(examine(folder).tokenizer, PAIR, ("the", "film"))
@@ -275,6 +280,13 @@ def test_a_config_that_cannot_be_exported(bert, tmp_path, entries, sentence):
     folder = Path(shutil.copytree(bert, tmp_path / "model"))
     change(folder / "config.json", **entries)
     refused(folder, sentence)
+
+
+def test_rotary_positions_that_depend_on_the_length(tmp_path):
+    folder = decoders.write_model("llama", tmp_path / "model")
+    change(folder / "config.json", rope_scaling={"rope_type": "dynamic", "factor": 2.0})
+    with pytest.raises(UserError, match="has rope_scaling that depends on a text's length"):
+        pretrained.examine(str(folder), "generation", 32)
 
 
 def test_how_a_config_wants_the_model_to_answer_does_not_count(bert, tmp_path):
