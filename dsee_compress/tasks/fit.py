@@ -82,13 +82,13 @@ def settle(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig", whe
 
     Returns what is worth telling. UserError, saying what to do, where they do not belong together.
     """
-    _require_known_ids(tokenizer, config, where)
-    _require_unknown_token(tokenizer, where)
-    told = []
     if not isinstance(tokenizer.model_max_length, int | float):
         raise UserError(
             f"the tokenizer in {where} has {tokenizer.model_max_length!r} as model_max_length; give a number"
         )
+    _require_known_ids(tokenizer, config, where)
+    _require_unknown_token(tokenizer, where)
+    told = []
     if tokenizer.model_max_length < max_length:
         told.append(
             f"{where}: its tokenizer cuts texts at {tokenizer.model_max_length} tokens, and they are cut at "
