@@ -314,7 +314,7 @@ def model_config(folder: Path) -> "PretrainedConfig":
     loading.require_no_code(folder, "no stage wrote it so; write the folder again")
     try:
         return loading.config_of(folder)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # transformers raises what a damaged entry happens to cause
         raise UserError(f"{folder}/config.json is missing or damaged; write the folder again") from error
 
 

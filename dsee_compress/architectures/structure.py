@@ -179,7 +179,7 @@ def auto_class(config: PretrainedConfig) -> Any:
 def from_config(config: PretrainedConfig, **options: Any) -> PreTrainedModel:
     """A model of this config with fresh weights and a Linear at every place; options as transformers' `from_config`."""
     # Options are written into the config, which may be that of a live model.
-    model: PreTrainedModel = auto_class(config).from_config(copy.deepcopy(config), **options)
+    model: PreTrainedModel = auto_class(config).from_config(copy.deepcopy(config), trust_remote_code=False, **options)
     return take_apart(model)
 
 

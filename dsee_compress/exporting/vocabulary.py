@@ -38,12 +38,20 @@ def trim(
     Returns the tokenizer that belongs to it, and the new id of each kept token by its old id, in their order.
     UserError for a tokenizer that cannot be cut.
     """
-    if not tokenizer.is_fast:
-        raise UserError(f"{_CANNOT}: the tokenizer has no tokenizer.json; use a fast tokenizer")
+    require_known(tokenizer)
     trimmed = cut(json.loads(tokenizer.backend_tokenizer.to_str()), {*wanted, *_ids_of(model)})
     smaller = _rebuilt(tokenizer, trimmed)
     _cut_embedding(model, trimmed.new_ids)
     return smaller, trimmed.new_ids
+
+
+def require_known(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Raise UserError for a tokenizer of a kind that `trim` does not know."""
+    if not tokenizer.is_fast:
+        raise UserError(f"{_CANNOT}: the tokenizer has no tokenizer.json; use a fast tokenizer")
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    _kind(content["model"])
+    _ids_around(content["post_processor"])
 
 
 def cut(tokenizer: Content, wanted: Iterable[int]) -> Trimmed:

@@ -88,13 +88,14 @@ def write(
     adapters.save(model, folder)
     common.save_tokenizer(tokenizer, folder)
     measured = common.validation_metrics(described["task"], model, validation, collator, batch_size)
+    fed = {"inputs": tokenizer.model_input_names, "padding": tokenizer.pad_token_id}
     manifest = Manifest(
         stage="finetune",
         architecture=model.config.model_type,
         structure=selection.whole(model),
         parent=None,
         versions=checkpoint.library_versions(),
-        metrics={**adapters.count(model), "training": training, "validation": measured},
+        metrics={**adapters.count(model), "fed": fed, "training": training, "validation": measured},
         **described,
     )
     checkpoint.write_manifest(folder, manifest)

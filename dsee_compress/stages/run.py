@@ -114,6 +114,7 @@ def check(config: RunConfig, run: Path) -> list[str]:
     from .. import architectures, tasks
     from ..adapters import model as adapters
     from ..evaluation import session
+    from ..exporting import vocabulary
     from ..pruning import selection
     from ..tasks import data, pretrained
     from ..training import trainer
@@ -148,6 +149,7 @@ def check(config: RunConfig, run: Path) -> list[str]:
     for where, split in dict.fromkeys([(trained_on, "validation"), (measured_on, config.validation.split)]):
         common.tell_read(**{split: tasks.encode(task.model_copy(update={"data": where}), split, tokenizer)})
     if config.export.trim_vocabulary is not None:
+        vocabulary.require_known(tokenizer)
         tasks.describe(data.locate(config.export.trim_vocabulary), config.finetune)
     for training in (config.finetune, config.prune):
         trainer.resolve_precision(training.precision, trainer.resolve_device(training.device))

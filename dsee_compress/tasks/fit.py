@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 IDS, TYPES, MASK = "input_ids", "token_type_ids", "attention_mask"
 _STRANGE = "ᚠᛇᚻ"
 """A word that hardly a vocabulary knows."""
+_SIZES = {
+    "vocab_size": 1,
+    "hidden_size": 1,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "max_position_embeddings": 1,
+    "type_vocab_size": 0,
+}
+"""Entries of a config that are numbers, and the least that each may be."""
+_ROTARY_BY_LENGTH = ("dynamic", "longrope")
 _PLAIN_ANSWER = {"return_dict": True, "output_attentions": False, "output_hidden_states": False, "torchscript": False}
 """Entries of a config that say how a model answers, and not what it computes."""
 
@@ -25,6 +35,12 @@ def require_exportable(config: "PretrainedConfig", where: str) -> None:
 
     What says how the model answers, and not what it computes, is set to what the stages expect.
     """
+    for name, least in _SIZES.items():
+        size = getattr(config, name, least)
+        if not isinstance(size, int) or size < least:
+            raise UserError(f"{where} has {size!r} as {name} in its config, which is no whole number from {least} on")
+    if not isinstance(config.pad_token_id, int | None):
+        raise UserError(f"{where} has {config.pad_token_id!r} as pad_token_id in its config, which is no token's id")
     if getattr(config, "quantization_config", None):
         raise UserError(f"{where} is quantised (quantization_config); give the weights before quantising")
     if getattr(config, "pruned_heads", None):
@@ -36,6 +52,10 @@ def require_exportable(config: "PretrainedConfig", where: str) -> None:
         raise UserError(f"{where} has {activation!r} in its FFN; {known} alone is exported as it should be")
     if getattr(config, "add_cross_attention", False):
         raise UserError(f"{where} attends to an encoder (add_cross_attention), which is not exported")
+    # transformers 5 renamed it.
+    rotary = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    if rotary.get("rope_type", rotary.get("type")) in _ROTARY_BY_LENGTH:
+        raise UserError(f"{where} has rope_scaling that depends on a text's length ({rotary}), which is not exported")
     if not family.decoder:
         _require_encoder(config, where)
     config.update(_PLAIN_ANSWER)
@@ -62,6 +82,10 @@ def settle(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig", whe
 
     Returns what is worth telling. UserError, saying what to do, where they do not belong together.
     """
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise UserError(
+            f"the tokenizer in {where} has {tokenizer.model_max_length!r} as model_max_length; give a number"
+        )
     _require_known_ids(tokenizer, config, where)
     _require_unknown_token(tokenizer, where)
     told = []
@@ -143,15 +167,16 @@ def _token(tokenizer: "PreTrainedTokenizerBase", index: int | None) -> str | Non
 
 def _settle_types(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig", where: str) -> list[str]:
     """Which of the model's inputs the tokenizer gives; where it gives no token types, the model takes 0."""
-    names, told = tokenizer.model_input_names, []
+    names, told = tokenizer.model_input_names or [], []
     gives = TYPES in names
     takes = architectures.get(config.model_type).token_types
     kinds = getattr(config, "type_vocab_size", None) or 0
     if gives and takes and kinds:
         given = max(tokenizer("a", "a", return_token_type_ids=True)[TYPES], default=0)
-        if kinds == 1 and given:
-            told.append(f"{where}: its tokenizer gives token types, and the model has one alone; 0 is fed throughout")
+        if kinds == 1:
             gives = False
+            if given:
+                told.append(f"{where}: its tokenizer gives token types, and the model has one; 0 is fed throughout")
         elif given >= kinds:
             raise UserError(
                 f"the tokenizer in {where} gives token types up to {given}, and the model has {kinds}; "

@@ -59,6 +59,11 @@ def require_sound(folder: Path, config: "PretrainedConfig") -> list[str]:
             raise UserError(
                 f"{tensor.file} holds {name!r} as {tensor.dtype}, a quantised type; give the weights before quantising"
             )
+    if config.num_hidden_layers > len(stored):  # told before so many are built
+        raise UserError(
+            f"the weights in {folder} are {len(stored)} tensors, and its config.json describes "
+            f"{config.num_hidden_layers} layers; they are of another model"
+        )
     model, loading = _expected(folder, config)
     parameters = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
     head = tuple(f"{path}." for path in architectures.of(model).task_head)

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 import dsee_compress
-from dsee_compress import checkpoint
+from dsee_compress import checkpoint, loading
 from dsee_compress.checkpoint import Structure
 from dsee_compress.evaluation import latency, parity
 from dsee_compress.evaluation.inputs import Batch, Forward
@@ -53,7 +53,9 @@ def _pytorch(folder: Path, threads: int) -> Iterator[Forward]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="sdpa")
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, attn_implementation="sdpa", trust_remote_code=False
+        )
         yield parity.torch_forward(model.eval())
     finally:
         torch.set_num_threads(before)
@@ -130,7 +132,7 @@ def bert_base(folder: Path) -> str:
     if not folder.exists():
         with checkpoint.writing(folder, overwrite=False) as made:
             finetune.build("bert-base").save_pretrained(made)
-            AutoTokenizer.from_pretrained(pretrained.locate(finetune.MINILM)).save_pretrained(made)
+            loading.tokenizer_of(Path(pretrained.locate(finetune.MINILM))).save_pretrained(made)
     return str(folder)
 
 

@@ -72,7 +72,7 @@ def _pytorch(folder: str, setting: timing.Setting) -> Iterator[Any]:
     before = torch.get_num_threads()
     torch.set_num_threads(setting.threads)
     try:
-        yield AutoModelForCausalLM.from_pretrained(folder).eval()
+        yield AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False).eval()
     finally:
         torch.set_num_threads(before)
 

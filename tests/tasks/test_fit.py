@@ -30,7 +30,7 @@ from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.exporting import encoder
 from dsee_compress.tasks import pretrained
 
-from ..fixtures import models
+from ..fixtures import decoders, models
 
 TASK = Task(data="", text=["text"], label="label", labels=["bad", "good"], max_length=32)
 NAMES = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
@@ -129,7 +129,7 @@ def test_a_roberta_whose_tokenizer_gives_types_to_pairs(tmp_path):
     """As klue/roberta-base: one token type, and word pieces of a BERT, whose second text is type 1."""
     folder = write(tmp_path / "model", "roberta", models._word_piece(BertTokenizerFast), pad_token_id=0)
     found = examine(folder)
-    assert "gives token types, and the model has one alone; 0 is fed throughout" in found.notes[0]
+    assert "gives token types, and the model has one; 0 is fed throughout" in found.notes[0]
     fed = batch(found.tokenizer, PAIR, ("the", "film"))
     assert [*fed] == ["input_ids", "attention_mask"]
     zeros = torch.zeros_like(fed["input_ids"])
@@ -167,6 +167,11 @@ def test_more_token_types_than_the_model_has(tmp_path):
     tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
     refused(write(tmp_path / "a", "bert", tokenizer), "gives token types up to 2, and the model has 2")
     assert examine(write(tmp_path / "b", "bert", tokenizer, type_vocab_size=3)).notes == []
+
+
+def test_a_model_with_one_type_is_fed_none(tmp_path):
+    folder = write(tmp_path / "model", "bert", word_pieces(), type_vocab_size=1)
+    assert [*batch(examine(folder).tokenizer, PAIR)] == ["input_ids", "attention_mask"]
 
 
 def test_a_type_of_padding_that_the_model_has_not(tmp_path):
@@ -275,6 +280,13 @@ def test_a_config_that_cannot_be_exported(bert, tmp_path, entries, sentence):
     folder = Path(shutil.copytree(bert, tmp_path / "model"))
     change(folder / "config.json", **entries)
     refused(folder, sentence)
+
+
+def test_rotary_positions_that_depend_on_the_length(tmp_path):
+    folder = decoders.write_model("llama", tmp_path / "model")
+    change(folder / "config.json", rope_scaling={"rope_type": "dynamic", "factor": 2.0})
+    with pytest.raises(UserError, match="has rope_scaling that depends on a text's length"):
+        pretrained.examine(str(folder), "generation", 32)
 
 
 def test_how_a_config_wants_the_model_to_answer_does_not_count(bert, tmp_path):

@@ -1,5 +1,6 @@
 """What a pretrained folder may hold: weights that fit its config, in one file or several, and no code of its own."""
 
+import ast
 import json
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from dsee_compress.tasks import pretrained
 
 from ..fixtures import models
 
+ROOT = Path(loading.__file__).parents[1]
 QUERY = "bert.encoder.layer.1.attention.self.query.weight"
 TASK = Task(data="", text=["text"], label="label", labels=["bad", "good"], max_length=32)
 
@@ -303,3 +305,43 @@ def test_a_vocabulary_that_needs_sentencepiece(folder):
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "DebertaV2Tokenizer", "vocab_type": "spm"}')
     (folder / "spm.model").write_bytes(b"\x0a\x0e\x0a\x05<pad>\x15" + bytes(64))
     refused(folder, "reading spm.model needs sentencepiece, which is not installed; pip install sentencepiece")
+
+
+def test_nothing_of_transformers_is_left_to_ask_for_code():
+    """Every call that may run Python of a folder says whether it does."""
+    own = {"architectures", "GenerationConfig"}
+    for file in [*ROOT.glob("dsee_compress/**/*.py"), *ROOT.glob("cli/*.py"), *ROOT.glob("samples/**/*.py")]:
+        for call in ast.walk(ast.parse(file.read_text())):
+            match call:
+                case ast.Call(func=ast.Attribute(attr="from_pretrained" | "from_config", value=value)):
+                    if not (isinstance(value, ast.Name) and value.id in own):
+                        assert "trust_remote_code" in [word.arg for word in call.keywords], f"{file}:{call.lineno}"
+
+
+def test_a_local_folder_is_read_without_the_hub(bert, tmp_path, monkeypatch):
+    def connect(*arguments: object) -> None:
+        raise AssertionError(f"asked for {arguments[:2]}")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("transformers.utils.hub._is_offline_mode", False)
+    monkeypatch.setattr("socket.getaddrinfo", connect)
+    monkeypatch.setattr("socket.socket.connect", connect)
+    pretrained.load(str(bert), TASK, seed=0)
+    examine(models.write_gpt2(tmp_path / "gpt2"), "generation")
+
+
+def test_a_model_of_the_hub(bert, tmp_path, monkeypatch):
+    """From the cache, as it is offline: the same checks hold for it."""
+    cached = tmp_path / "models--someone--bert"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0" * 40)
+    folder = Path(shutil.copytree(bert, cached / "snapshots" / ("0" * 40)))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert pretrained.locate("someone/bert") == "someone/bert"
+    model, tokenizer = pretrained.load("someone/bert", TASK, seed=0)
+    wanted, _ = pretrained.load(str(bert), TASK, seed=0)
+    torch.testing.assert_close(model.state_dict(), wanted.state_dict(), rtol=0, atol=0)
+    assert tokenizer.pad_token_id == 0
+    name_code(folder, "tokenizer_config.json")
+    with pytest.raises(UserError, match=r"\(auto_map\), which is not run"):
+        pretrained.load_config("someone/bert", "classification")
