@@ -155,12 +155,11 @@ def test_markdown_says_the_same(reported, content):
         assert f"| {row['artifact']} |" in text and f"{row['p50_ms']:.2f}" in text
 
 
-def test_a_title_names_a_hubs_model_by_its_id_and_a_local_one_by_its_folder(content):
-    for base, title in (("someone/model", "someone/model"), ("/far/up/model", "model")):
-        named = content | {"model": content["model"] | {"base": base}}
-        page = render.html(named, figures.draw(named))
-        assert f"<h1>{title} on " in page and f"<title>{title} on " in page
-        assert render.markdown(named).startswith(f"# {title} on ")
+def test_a_title_names_a_hubs_model_by_its_id(content):
+    named = content | {"model": content["model"] | {"base": "someone/model"}}
+    page = render.html(named, figures.draw(named))
+    assert "<h1>someone/model on " in page and "<title>someone/model on " in page
+    assert render.markdown(named).startswith("# someone/model on ")
 
 
 def test_a_report_of_stale_results_is_refused(reported, content):
