@@ -147,7 +147,9 @@ def _opened(model: Any, path: Path) -> Iterator[Callable[[list[str], Batch], lis
         def run(names: list[str], feed: Batch) -> list[Array]:
             rows = len(feed["input_ids"])
             past = {name: np.zeros((rows, heads, 0, size), np.float32) for name, (_, heads, _, size) in shapes.items()}
-            given = {"position_ids": positions(feed["attention_mask"])} | feed | past
+            given = feed | past
+            if "position_ids" in known - given.keys():
+                given["position_ids"] = positions(feed["attention_mask"])
             found: list[Array] = live.run(names, {name: given[name] for name in given if name in known})
             return found
 
