@@ -9,8 +9,8 @@ VENV := .venv
 VENV_5 := .venv-transformers-5
 TRANSFORMERS_5 := transformers==5.23.0
 BIN := $(VENV)/bin
-# Two processes share the tests; those that compare times run afterwards and alone.
-SHARED := --numprocesses 2 --dist loadgroup
+# Two processes share the tests in their order, in groups that tests/conftest.py makes; those that compare times run alone.
+SHARED := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
@@ -31,8 +31,8 @@ demo: setup
 	$(BIN)/dsee-compress run samples/quickstart.yaml --output runs/quickstart
 
 test: setup lint
-	$(BIN)/python -m pytest $(SHARED) -m "not timing" tests
 	$(BIN)/python -m pytest -m timing tests
+	$(BIN)/python -m pytest $(SHARED) -m "not timing" tests
 
 $(VENV_5)/.installed: pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV_5)

@@ -1,6 +1,7 @@
 """A device: a Python that has what a bundle's requirements name, and nothing of ours."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import dsee_compress
 
@@ -33,17 +35,25 @@ class Device:
         return [json.loads(line) for line in done.stdout.decode("ascii").splitlines()]
 
 
-def make(folder: Path, *requirements: object) -> Device:
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    python = folder / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
+def make(factory: pytest.TempPathFactory, name: str, *requirements: object) -> Device:
+    """Of processes that share the tests the first makes it for all, and the others wait."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder = root / name
+    python, made = folder / "bin" / "python", folder / "made"
+    with FileLock(root / f"{name}.lock"):
+        if not made.exists():
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
+            made.touch()
     return Device(python)
 
 
 @pytest.fixture(scope="session")
 def device(tmp_path_factory: pytest.TempPathFactory) -> Device:
     """With the versions that the project is tested with."""
-    return make(tmp_path_factory.mktemp("device"), "-c", ROOT / "constraints.txt", *PACKAGES)
+    return make(tmp_path_factory, "device", "-c", ROOT / "constraints.txt", *PACKAGES)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +61,7 @@ def oldest_device(tmp_path_factory: pytest.TempPathFactory) -> Device:
     """With the lower bounds of a bundle's requirements."""
     lines = (ROOT / "dsee_compress" / "bundling" / "requirements.txt").read_text().splitlines()
     oldest = [line.replace(">=", "==") + ".0" for line in lines if not line.startswith("#")]
-    return make(tmp_path_factory.mktemp("oldest"), *oldest)
+    return make(tmp_path_factory, "oldest", *oldest)
 
 
 @pytest.fixture(scope="session")
