@@ -60,6 +60,7 @@ for command in (
 
 def main() -> None:
     """Run `dsee-compress` with the shell's arguments."""
+    _open_closed_streams()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -103,6 +104,13 @@ def _run(arguments: list[str], debug: bool) -> int:
         kind = type(error).__name__
         _tell(f"internal error ({kind}): {error}; run again with --debug and report it")
         return 1
+
+
+def _open_closed_streams() -> None:
+    """Where the shell closed a standard stream (`>&-`), what is printed goes nowhere, and not into another file."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "w" if number else "r"))
 
 
 def _require_text(arguments: list[str]) -> None:

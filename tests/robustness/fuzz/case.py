@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import forked
 
 LIMITS = forked.Limits(cpu_seconds=60, more_memory=4 * 2**30)
-SECONDS = 900.0
+SECONDS = 300.0
 """Of the clock; those of the CPU are what counts."""
 LEFT_ON_PURPOSE = (".checkpoints", ".lock")
 """Ends of what may lie beside an output after a refusal: what training goes on from, and a lock's file."""
