@@ -89,6 +89,8 @@ def _run(arguments: list[str], debug: bool) -> int:
         return 128 + stop.signal
     except typer.Exit as end:
         return end.exit_code
+    except SystemExit:  # click's, where nobody reads on, as behind `| head`
+        return 0
     except OSError as error:  # no permission, no space, a file where a folder should be
         if debug:
             traceback.print_exc()
