@@ -77,8 +77,8 @@ def make(draw: random.Random, base: Base, folder: Path) -> Case:
     splits = {split: _rows(draw, names, count) for split, count in (("train", draw.randint(9, 20)), ("validation", 5))}
     data = folder / "data"
     data.mkdir()
-    change = draw.choice([*WAYS[form], *(DAMAGES[form]), *(DAMAGES[form])])
-    whole = change in WAYS[form]
+    whole = draw.random() < 0.4
+    change = draw.choice([*(WAYS if whole else DAMAGES)[form]])
     in_child(partial(_write, draw, data, form, splits, change if whole else ""), folder, folder.parent / "log")
     if not whole:
         split = draw.choice(["train", "train", "validation"])
