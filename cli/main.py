@@ -63,6 +63,7 @@ for command in (
 
 def main() -> None:
     """Run `dsee-compress` with the shell's arguments."""
+    _open_closed_streams()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # A thread of OpenMP that spins while it waits keeps a core from the one it waits for, where cores are shared.
@@ -99,6 +100,8 @@ def _run(arguments: list[str], debug: bool) -> int:
         return 128 + stop.signal
     except typer.Exit as end:
         return end.exit_code
+    except SystemExit:  # click's, where nobody reads on, as behind `| head`
+        return 0
     except OSError as error:  # no permission, no space, a file where a folder should be
         if debug:
             _tell_whole()
@@ -115,6 +118,13 @@ def _run(arguments: list[str], debug: bool) -> int:
         kind = type(error).__name__
         _tell(f"internal error ({kind}): {error}; run again with --debug and report it")
         return 1
+
+
+def _open_closed_streams() -> None:
+    """Where the shell closed a standard stream (`>&-`), what is printed goes nowhere, and not into another file."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "w" if number else "r"))
 
 
 def _require_text(arguments: list[str]) -> None:

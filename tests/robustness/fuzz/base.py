@@ -1,5 +1,6 @@
 """What is valid and small, made once by the commands themselves: models, data, stage folders, a bundle."""
 
+import json
 from functools import cached_property
 from pathlib import Path
 
@@ -81,6 +82,25 @@ class Base:
     @cached_property
     def writer_bundle(self) -> Path:
         return self._run("bundle", self.writer, "--max-new-tokens", "4", output="writer bundle")
+
+    @cached_property
+    def recipe(self) -> Path:
+        """Of a small run."""
+        path = self._folder / "recipe.json"
+        recipe = {
+            "finetune": {"model": str(self.model("bert")), "data": str(self.data), "epochs": 1, "rank": 2, "sparse": 8},
+            "prune": {"heads": 0.25, "neurons": 0.25, "retune_epochs": 1, "sequence_length": 32},
+            "export": {"precision": ["fp32"]},
+            "validate": {"max_compression_drop": 1},
+            "benchmark": {"samples": 10, "rounds": 1, "sequence_length": 8, "warmup": 1, "threads": 1},
+        }
+        path.write_text(json.dumps(recipe))
+        return path
+
+    @cached_property
+    def run(self) -> Path:
+        """A whole one, which the same command leaves as it is."""
+        return self._run("run", self.recipe, output="run")
 
     @cached_property
     def latency(self) -> Path:

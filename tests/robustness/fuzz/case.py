@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import forked
 
 LIMITS = forked.Limits(cpu_seconds=60, more_memory=4 * 2**30)
-SECONDS = 900.0
+SECONDS = 300.0
 """Of the clock; those of the CPU are what counts."""
 LEFT_ON_PURPOSE = (".checkpoints", ".lock")
 """Ends of what may lie beside an output after a refusal: what training goes on from, and a lock's file."""
@@ -32,6 +32,8 @@ class Case:
     may: frozenset[int] = frozenset({0, 2, 3})
     """Exit codes that are right."""
     checks: list[Check] = field(default_factory=list)
+    goes_on: bool = False
+    """Whether it may have done some of its work, of several stages, before it is refused."""
     program: Path | None = None
     """Run instead of `dsee-compress`."""
     stdin: bytes = b""
@@ -109,7 +111,7 @@ def _of_the_files(
     new = [path for path in after if path not in before and not _on_purpose(path)]
     hidden = [path for path in new if any(part.startswith(".") for part in Path(path).parts)]
     faults = [f"left behind: {path}" for path in hidden[:2]]
-    if code == 0:
+    if code == 0 or case.goes_on:
         return faults
     if case.output is not None and case.output in new:
         faults.append(f"{case.output} was written, with exit code {code}")

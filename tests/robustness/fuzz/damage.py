@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import random
 import shutil
 from collections.abc import Callable
@@ -154,18 +153,11 @@ def _loop(draw: random.Random, path: Path) -> None:
     path.symlink_to(path.name)
 
 
-def _pipe(draw: random.Random, path: Path) -> None:
-    """Closed at once by nobody: who opens it for reading would wait for ever."""
-    path.unlink()
-    os.mkfifo(path)
-
-
 FILES: dict[str, Callable[[random.Random, Path], None]] = {
     "missing": _remove,
     "a folder": _make_folder,
     "a link to nothing": _dangle,
     "a link to itself": _loop,
-    "a pipe": _pipe,
 }
 
 

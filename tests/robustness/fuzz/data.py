@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import math
+import os
 import random
 from collections.abc import Callable
 from functools import partial
@@ -76,8 +77,8 @@ def make(draw: random.Random, base: Base, folder: Path) -> Case:
     splits = {split: _rows(draw, names, count) for split, count in (("train", draw.randint(9, 20)), ("validation", 5))}
     data = folder / "data"
     data.mkdir()
-    change = draw.choice([*WAYS[form], *(DAMAGES[form]), *(DAMAGES[form])])
-    whole = change in WAYS[form]
+    whole = draw.random() < 0.4
+    change = draw.choice([*(WAYS if whole else DAMAGES)[form]])
     in_child(partial(_write, draw, data, form, splits, change if whole else ""), folder, folder.parent / "log")
     if not whole:
         split = draw.choice(["train", "train", "validation"])
@@ -251,6 +252,12 @@ def _file(draw: random.Random, path: Path) -> str:
     return damage.damage_file(draw, path).split(": ")[1]
 
 
+def _pipe(draw: random.Random, path: Path) -> None:
+    """Nobody writes to it: who opens it waits for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
 def _write_bytes(content: Callable[[bytes], bytes]) -> Damage:
     def put(draw: random.Random, path: Path) -> None:
         path.write_bytes(content(path.read_bytes()))
@@ -262,6 +269,7 @@ _ANY: dict[str, Damage] = {
     "bytes": _bytes,
     "more bytes": _bytes,
     "file": _file,
+    "a pipe": _pipe,
     "two files": _beside,
     "another name": _rename("{stem}.json"),
     "upper case": _rename("{stem}.JSONL"),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from dsee_compress import configs
 
@@ -38,6 +38,8 @@ def make(draw: random.Random, base: Base, folder: Path) -> Case:
     arguments = _valid(command, base, folder)
     if command in WRITES_BESIDE:
         arguments += ["--output", "out"]
+    if command == "prune" and draw.random() < 0.5:  # other goals than heads and neurons
+        arguments = arguments[:2] + arguments[6:]
     change = draw.choice(
         [_options, _options, _options, _arguments, _output, _shape] if command in CONFIGS else [_arguments, _shape]
     )
@@ -83,10 +85,13 @@ def _link_free_copy(source: Path, target: Path) -> Path:
 
 def _options(draw: random.Random, command: str, arguments: list[str], folder: Path) -> str:
     """One or two options with strange values, behind those that are there: the last counts."""
-    names = draw.sample([*CONFIGS[command].model_fields], k=draw.choice([1, 1, 2]))
+    names = draw.sample([*CONFIGS[command].model_fields], k=draw.choice([1, 1, 2, 3]))
     told = []
     for name in names:
-        value = draw.choice([draw.choice(STRANGE_TEXTS), _beyond(draw, CONFIGS[command].model_fields[name])])
+        field = CONFIGS[command].model_fields[name]
+        value = draw.choice(
+            [draw.choice(STRANGE_TEXTS), _beyond(draw, field), *[_sensible(draw, field.annotation)] * 3]
+        )
         arguments += ["--" + name.replace("_", "-"), value]
         told.append(f"--{name} {value!r:.60}")
     return ", ".join(told)
@@ -104,6 +109,26 @@ def _beyond(draw: random.Random, field: Any) -> str:
         limits[name] + step for name, step in (("ge", -1), ("ge", 0), ("gt", 0), ("le", 1), ("lt", 0)) if name in limits
     ]
     return str(draw.choice(near or [draw.choice(STRANGE_TEXTS)]))
+
+
+def _sensible(draw: random.Random, annotation: Any) -> str:
+    """A value of an option's type that may well be meant, if not beside the others."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return str(draw.choice(parts))
+    if origin is list:
+        return ",".join(_sensible(draw, parts[0]) for _ in range(draw.choice([1, 2, 3])))
+    if origin is dict:
+        return draw.choice(["query=", "0.value=", "[01].query="]) + _sensible(draw, parts[1])
+    if origin is Annotated:
+        return _sensible(draw, parts[0])
+    if parts:
+        return _sensible(draw, draw.choice([part for part in parts if part is not type(None)]))
+    if annotation is int:
+        return str(draw.choice([0, 1, 2, 3, 4, 8, 16, 18, 20, 24, 32]))
+    if annotation is float:
+        return str(draw.choice([0.0, 0.01, 0.1, 0.25, 0.5, 0.9, 0.99, 1.0, 2.0]))
+    return draw.choice(["text", "label", "good", "2:4", "1:2", "x86-vnni", "arm64", "cuda", "mobile", "{source}", "x"])
 
 
 def _arguments(draw: random.Random, command: str, arguments: list[str], folder: Path) -> str:

@@ -206,16 +206,11 @@ def _tokenizer(change: Callable[[dict[str, Any]], object]) -> Change:
     return put
 
 
-def _token(number: int) -> Callable[[dict[str, Any]], object]:
-    entry = {
-        "content": "[NEW]",
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
-        "normalized": False,
-        "special": True,
-    }
-    return lambda document: document["added_tokens"].append({"id": number, **entry})
+def _more_tokens(document: dict[str, Any]) -> None:
+    """More than the model has embeddings of."""
+    entry = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    first = 1 + max(token["id"] for token in document["added_tokens"])
+    document["added_tokens"] += [{"id": first + index, "content": f"[NEW{index}]", **entry} for index in range(600)]
 
 
 def _more_files(draw: random.Random, model: Path) -> str:
@@ -296,7 +291,7 @@ CHANGES: dict[str, Change] = {
     "int8": _weights(_in_type("int8")),
     "parts": _sharded,
     "broken parts": _broken_parts,
-    "a token too many": _tokenizer(_token(5000)),
+    "too many tokens": _tokenizer(_more_tokens),
     "no post-processor": _tokenizer(lambda document: document.update(post_processor=None)),
     "padded": _tokenizer(
         lambda document: document.update(
@@ -329,7 +324,7 @@ NEVER_RIGHT = {
         "weights file",
     ),
     *("weights header", "NaN", "infinity", "a tensor less", "a layer more", "another shape", "int8", "broken parts"),
-    "a token too many",
+    "too many tokens",
 }
 ALWAYS_RIGHT = {"as it is", "fp16", "fp64", "padded", "cut"}
 

@@ -17,6 +17,7 @@ from .options import agrees
 
 SECTIONS = ("finetune", "prune", "export", "validate", "benchmark")
 VALUES = (
+    *("1", "2", "4", "16", "0.5", "0.01", "true", "false", "x", "[2, 4]", "cpu", "fp32", "'16'") * 2,
     *(
         "1e5",
         "1e-3",
@@ -72,11 +73,11 @@ def make(draw: random.Random, base: Base, folder: Path) -> Case:
         "benchmark": {"batch": [1, 8], "sequence_length": [8, 16]},
     }
     text = yaml.safe_dump(content, sort_keys=False)
-    name, change = draw.choice([*CHANGES.items()])
-    made = change(draw, text)
+    name = draw.choice([*CHANGES, *OFTEN])
+    made = CHANGES[name](draw, text)
     recipe = made.encode("utf-8", "surrogatepass") if isinstance(made, str) else made
     arguments = ["run", "recipe.yaml", "--output", "out", "--dry-run"]
-    if draw.random() < 0.25:
+    if draw.random() < 0.15:
         option = draw.choice(
             ["finetune.rank", "prune.heads", "benchmark.batch", "finetune", "x.y.z", "export.precision", "=", ""]
         )
@@ -174,6 +175,7 @@ CHANGES: dict[str, Callable[[random.Random, str], str | bytes]] = {
     "tabs": lambda draw, text: text.replace("  ", "\t"),
     "an anchor": lambda draw, text: text.replace("rank: 2", "rank: &r 2").replace("sparse: 8", "sparse: *r"),
 }
+OFTEN = ("another value", "one more option", "one more option", "other letters") * 3
 NEVER_RIGHT = {
     "a key twice",
     "billion laughs",

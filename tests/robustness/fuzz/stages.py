@@ -18,6 +18,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "measured": ("report", "report", "validate", "benchmark"),
     "writer": ("generate", "bundle"),
     "lora": ("import-peft",),
+    "run": ("run", "report"),
 }
 OF_NO_READER = {
     "inspect": {"adapter.safetensors", "base.safetensors", "model.safetensors", "model.onnx"},
@@ -31,12 +32,11 @@ def make(draw: random.Random, base: Base, folder: Path) -> Case:
     kind = draw.choice([*READERS])
     command = draw.choice(READERS[kind])
     given = damage.copy_folder(getattr(base, kind), folder / "given")
-    files = sorted(path for path in given.iterdir() if path.is_file())
+    files = sorted(path for path in given.rglob("*") if path.is_file())
+    manifest = draw.choice([path for path in files if path.name in ("dsee.json", "adapter_config.json")])
     documents = [path for path in files if path.suffix == ".json"]
     changes: dict[str, Callable[[], str]] = {
-        "manifest": lambda: damage.change_json(
-            draw, given / ("adapter_config.json" if kind == "lora" else "dsee.json")
-        ),
+        "manifest": lambda: damage.change_json(draw, manifest),
         "any JSON": lambda: damage.change_json(draw, draw.choice(documents)),
         "bytes": lambda: _bytes(draw, draw.choice(files)),
         "file": lambda: damage.damage_file(draw, draw.choice(files)),
@@ -48,7 +48,9 @@ def make(draw: random.Random, base: Base, folder: Path) -> Case:
     unread = damaged in OF_NO_READER.get(command, ())
     whole = not damaged.endswith(MUST_BE_WHOLE) or unread or about.endswith("something behind")
     may = frozenset({0, 2, 3}) if whole else REFUSED
-    return Case(f"{command} of {kind}: {about}", arguments, output, may=may, checks=[_labels])
+    case = Case(f"{command} of {kind}: {about}", arguments, output, may=may, checks=[_labels])
+    case.goes_on = command == "run"
+    return case
 
 
 def _bytes(draw: random.Random, path: Path) -> str:
@@ -76,6 +78,8 @@ def _command(command: str, base: Base) -> tuple[list[str], str | None]:
         "benchmark": bases.BENCHMARK,
         "generate": ["--prompt", "name : Aromi", "--max-new-tokens", "4"],
     }
+    if command == "run":
+        return [command, str(base.recipe), "--output", "given"], None
     arguments = [command, "given", *more.get(command, [])]
     return arguments, "out" if "out" in arguments else None
 
