@@ -3,18 +3,18 @@
 0: done. 1: a crash of our own. 2: a mistake in what was asked for. 3: a gate did not hold. 130, 143: stopped.
 """
 
+import contextlib
 import os
-import signal
 import sys
 import traceback
 import warnings
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from dsee_compress import distributed
 from dsee_compress.errors import GateError, UserError
+from dsee_compress.store import space
 
 from . import (
     benchmark,
@@ -28,6 +28,7 @@ from . import (
     prune,
     report,
     run,
+    stopping,
     validate,
 )
 
@@ -62,8 +63,7 @@ def main() -> None:
     """Run `dsee-compress` with the shell's arguments."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    stopping.listen()
     if not distributed.is_main():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     debug = "--debug" in sys.argv
@@ -75,22 +75,27 @@ def main() -> None:
 
 def _run(arguments: list[str], debug: bool) -> int:
     try:
-        result = app(arguments, standalone_mode=False)
+        result = stopping.until_stopped(lambda: app(arguments, standalone_mode=False))
+        sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except (UserError, GateError) as error:
         if debug:
             traceback.print_exc()
         _tell(f"error: {error}")
         return 2 if isinstance(error, UserError) else 3
-    except _Stopped as stop:
-        _tell("stopped; run the same command again to go on from the last whole checkpoint")
+    except stopping.Stopped as stop:
+        if "--overwrite" in arguments:
+            _tell("stopped; what was there is as before, and the same command starts anew")
+        else:
+            _tell("stopped; run the same command again to go on from the last whole checkpoint")
         return 128 + stop.signal
     except typer.Exit as end:
         return end.exit_code
     except OSError as error:  # no permission, no space, a file where a folder should be
         if debug:
             traceback.print_exc()
-        _tell(f"error: {error}")
+        full = "no space left on the disk; free some, and run the command again: "
+        _tell(f"error: {full if space.is_of_a_full_disk(error) else ''}{error}")
         return 2
     except Exception as error:
         if hasattr(error, "format_message"):  # the parser's own: an unknown option, a missing argument
@@ -107,18 +112,8 @@ def _run(arguments: list[str], debug: bool) -> int:
 def _tell(sentence: str) -> None:
     """On stderr; with its number, if it is not the first of many processes."""
     who = "" if distributed.is_main() else f"process {os.environ['RANK']}: "
-    print(f"{who}{sentence}", file=sys.stderr)
-
-
-class _Stopped(BaseException):
-    """Ctrl-C or SIGTERM, raised where the program stands, so that it cleans up on its way out."""
-
-    def __init__(self, number: int) -> None:
-        self.signal = number
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise _Stopped(number)
+    with contextlib.suppress(OSError):  # where stderr is a file on a full disk, the exit code alone tells
+        print(f"{who}{sentence}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Stage folders: written whole or not at all, described by `dsee.json`, traced by fingerprint.
+"""Stage folders: described by `dsee.json`, traced by fingerprint, and the state from which training goes on.
 
-While a stage runs it writes to `.NAME.partial` beside its output NAME; training keeps its resumable state in
-`.NAME.checkpoints`. Both are gone when NAME appears. What a killed run left is removed, or resumed from, by
-the next run of the same command.
+Training keeps that in `.NAME.checkpoints` beside its output NAME; it is gone when NAME appears. The next run of the
+same command goes on from what a killed one left of it.
 """
 
 import contextlib
@@ -10,17 +9,25 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from . import distributed
 from .configs import MetricName, StrictConfig, TaskName
-from .errors import UserError
+from .errors import UserError, first_line
+from .progress import console
+from .store import contents as contents_of_stages
+from .store import folders, mark, results, watch
+from .store.folders import MANIFEST as MANIFEST
+from .store.folders import fsync as fsync
+from .store.folders import sha256 as sha256
+from .store.folders import write_json as write_json
+from .store.folders import write_text as write_text
+from .store.folders import writing as writing
 from .weights import load_tensors, load_weights, save_tensors
 
 if TYPE_CHECKING:
@@ -28,12 +35,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 SCHEMA = 1
-MANIFEST = "dsee.json"
 Stage = Literal["finetune", "prune", "export", "bundle"]
-_RESULTS = {
-    *("validation.json", "benchmark.json", "devices.json", "latency.json"),
-    *("report.json", "report.md", "report.html"),
-}
 _LIBRARIES = (
     "dsee-compress",
     "torch",
@@ -105,6 +107,8 @@ class Manifest(StrictConfig):
     versions: dict[str, str]
     seed: int
     metrics: dict[str, Any]
+    files: list[str] | None = None
+    """Names of what the stage wrote beside this; None in folders of before it was listed."""
 
 
 def child_of(parent: Manifest, link: Parent, **own: Any) -> Manifest:
@@ -132,18 +136,22 @@ def read(folder: Path, *stages: Stage) -> Manifest:
     """Read `folder`'s manifest; UserError if it is missing, broken, newer, or of a stage not in `stages`."""
     path = folder / MANIFEST
     if not folder.is_dir():
+        if folders.beside(folder, "replaced").is_dir():
+            raise UserError(f"{folder} was being replaced when that was killed; run the command that writes it again")
         raise UserError(f"there is no folder {folder}; give the output of an earlier stage")
     if not path.is_file():
         raise UserError(f"{folder} is not a stage folder: it has no {MANIFEST}")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         version = content["schema"]
         if version > SCHEMA:
             raise UserError(
                 f"{path} has schema {version}, and this version of dsee-compress reads up to {SCHEMA}; upgrade it"
             )
         manifest = Manifest.model_validate(content)
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        contents_of_stages.check(manifest.stage, manifest.config, manifest.metrics)
+        contents_of_stages.check_structure(manifest.structure.heads, manifest.structure.neurons)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged; write the folder again") from error
     if stages and manifest.stage not in stages:
         raise UserError(f"{folder} is the output of {manifest.stage}; this needs that of {' or '.join(stages)}")
@@ -151,10 +159,11 @@ def read(folder: Path, *stages: Stage) -> Manifest:
 
 
 def parent_of(folder: Path, manifest: Manifest) -> Path | None:
-    """The folder that `folder` was made from, if it is still there and unchanged."""
+    """The folder that `folder` was made from, if it is still there and unchanged; the running stage watches it."""
     if manifest.parent is None:
         return None
     path = Path(os.path.normpath(folder.resolve() / manifest.parent.path))
+    watch.also(path)
     if not (path / MANIFEST).is_file() or fingerprint(path) != manifest.parent.fingerprint:
         return None
     return path
@@ -168,12 +177,6 @@ def link_parent(folder: Path, output: Path) -> Parent:
     return Parent(path=relative, fingerprint=fingerprint(folder))
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def digest(files: list[Path]) -> str:
     """SHA-256 over the names and bytes of `files`, in the order of their names."""
     total = hashlib.sha256()
@@ -183,12 +186,11 @@ def digest(files: list[Path]) -> str:
 
 
 def contents(folder: Path) -> list[Path]:
-    """The files of a stage folder but for its manifest, and for what was measured of it later."""
-    return [
-        path
-        for path in folder.iterdir()
-        if path.is_file() and path.name not in {MANIFEST, *_RESULTS} and not path.name.startswith(".")
-    ]
+    """The files that a folder's stage wrote, but for its manifest: not what was measured, or put there, later."""
+    names = folders.listed(folder)
+    if names is None:
+        names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    return [path for name in sorted(names - {MANIFEST, *folders.RESULTS}) if (path := folder / name).is_file()]
 
 
 def fingerprint(folder: Path) -> str:
@@ -218,10 +220,12 @@ def up_to_date(output: Path, stage: Stage, config: dict[str, Any], identity: dic
 
     `identity` maps each outside input, and `parent`, to its fingerprint. Raises UserError as `require_own`, even if
     it is to be overwritten, or, naming the difference, if `output` was made otherwise. Clears what a kill after the
-    last step left beside it.
+    last step left beside it, and the state of an earlier training that is to be made anew.
     """
-    _restore(output)
+    folders.restore(output)
     require_own(output, stage)
+    if overwrite:
+        discard_resumable(output)
     if overwrite or not output.exists():
         return False
     there = read(output)
@@ -238,69 +242,16 @@ def up_to_date(output: Path, stage: Stage, config: dict[str, Any], identity: dic
     return True
 
 
-@contextlib.contextmanager
-def writing(output: Path, overwrite: bool) -> Iterator[Path]:
-    """Yield an empty folder beside `output` that takes its name, durably, if the block ends well.
-
-    Of many processes, the first writes; the others get a folder that is thrown away, and wait for the first's.
-    """
-    if not distributed.is_main():
-        with tempfile.TemporaryDirectory() as thrown_away:
-            yield Path(thrown_away)
-        distributed.wait()
-        return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.parent / f".{output.name}.partial"
-    replaced = _restore(output)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        yield partial
-        for path in [*partial.iterdir(), partial]:
-            fsync(path)
-        if output.exists():
-            if not overwrite:
-                raise UserError(f"{output} appeared while it was being made; choose another output")
-            output.rename(replaced)
-        partial.rename(output)
-        fsync(output.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(replaced, ignore_errors=True)
-    distributed.wait()
-
-
-def _restore(output: Path) -> Path:
-    """Put back, or clear, what an overwriting run left when it was killed; returns where it puts the old folder."""
-    replaced = output.parent / f".{output.name}.replaced"
-    if replaced.exists() and not output.exists():
-        replaced.rename(output)
-    shutil.rmtree(replaced, ignore_errors=True)
-    return replaced
-
-
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `dsee.json` into `folder`."""
-    write_json(folder / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` to `path` as JSON."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` as a whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    fsync(partial)
-    partial.replace(path)
+    """Write `dsee.json` into `folder`, last of all: it lists what is there."""
+    files = sorted(path.name for path in folder.iterdir())
+    write_json(folder / MANIFEST, manifest.model_copy(update={"files": files}).model_dump(mode="json", by_alias=True))
 
 
 def has_result(path: Path, key: dict[str, Any]) -> bool:
-    """Whether `path` holds a result that was made with the same `key`."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return bool(json.loads(path.read_text())["key"] == key)
+    """Whether `path` holds a whole result that was made with the same `key`."""
+    with contextlib.suppress(OSError, ValueError):
+        return bool(results.read(path)["key"] == key)
     return False
 
 
@@ -308,13 +259,21 @@ def has_result(path: Path, key: dict[str, Any]) -> bool:
 def remembered(path: Path, make: Callable[[], dict[str, "Tensor"]]) -> dict[str, "Tensor"]:
     """The tensors in `path`, or those that `make` returns, which are then written there, whole or not at all.
 
-    Of many processes, the first makes and writes them for all.
+    Where `path` is damaged, its whole folder is made anew. Of many processes, the first makes and writes for all.
     """
+    folder = path.parent
+    if path.is_file():
+        try:
+            mark.read(folder)
+        except ValueError as error:
+            console.print(f"{folder / str(error)} is damaged; this part starts anew", markup=False, soft_wrap=True)
+            shutil.rmtree(folder)
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
         save_tensors(make(), partial)
         fsync(partial)
+        mark.write(folder, {path.name: sha256(partial)})
         partial.replace(path)
     return load_tensors(path)
 
@@ -327,11 +286,17 @@ def resumable(output: Path, key: dict[str, Any]) -> Path:
 
 @distributed.in_main
 def _resumable(output: Path, key: dict[str, Any]) -> Path:
-    folder = output.parent / f".{output.name}.checkpoints"
+    folder = folders.beside(output, "checkpoints")
     key_file = folder / "key.json"
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         if json.dumps(json.loads(key_file.read_text())) == json.dumps(key):
             return folder
+    if folder.is_dir():
+        console.print(
+            f"{folder} is damaged, or of a training with other options; training starts anew",
+            markup=False,
+            soft_wrap=True,
+        )
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     write_json(key_file, key)
@@ -341,7 +306,7 @@ def _resumable(output: Path, key: dict[str, Any]) -> Path:
 @distributed.in_main
 def discard_resumable(output: Path) -> None:
     """Remove training's checkpoints after `output` was written."""
-    shutil.rmtree(output.parent / f".{output.name}.checkpoints", ignore_errors=True)
+    shutil.rmtree(folders.beside(output, "checkpoints"), ignore_errors=True)
 
 
 def model_config(folder: Path) -> "PretrainedConfig":
@@ -355,10 +320,25 @@ def model_config(folder: Path) -> "PretrainedConfig":
 
 
 def build(folder: Path) -> "PreTrainedModel":
-    """A model with the layout of `folder`'s config.json, unpruned, its weights not yet loaded."""
+    """A model with the layout of `folder`'s config.json, unpruned, its weights not yet loaded.
+
+    Raises UserError if no model can be built by it, or dsee.json tells of heads or neurons that it does not have.
+    """
     from . import architectures
 
-    return architectures.from_config(model_config(folder))
+    try:
+        model = architectures.from_config(model_config(folder))
+    except UserError:
+        raise
+    except Exception as error:  # whatever a number that is none, too large or zero leads to
+        raise UserError(f"{folder}/config.json is of no model ({first_line(error)}); write the folder again") from error
+    structure, layers = read(folder).structure, architectures.layers(model)
+    if len(structure.heads) != len(layers) or any(
+        max(heads, default=-1) >= layer.heads or max(neurons, default=-1) >= layer.neurons
+        for layer, heads, neurons in zip(layers, structure.heads, structure.neurons, strict=False)
+    ):
+        raise UserError(f"{folder}: {MANIFEST} and config.json are of different models; write the folder again")
+    return model
 
 
 def load(folder: Path) -> "PreTrainedModel":
@@ -370,12 +350,3 @@ def load(folder: Path) -> "PreTrainedModel":
     architectures.resize(model, manifest.structure.head_counts, manifest.structure.neuron_counts)
     load_weights(model, load_tensors(folder / "model.safetensors"), folder / "model.safetensors")
     return model.eval()
-
-
-def fsync(path: Path) -> None:
-    """Make a file's or a folder's content survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

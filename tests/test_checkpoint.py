@@ -26,10 +26,11 @@ def test_overwrite_replaces_and_a_failure_keeps_what_was_there(tmp_path):
     for text in ("old", "new"):
         with checkpoint.writing(output, overwrite=True) as folder:
             (folder / text).write_text(text)
-    assert [path.name for path in output.iterdir()] == ["new"]
+            (folder / "dsee.json").write_text(json.dumps({"files": [text]}))
+    assert {path.name for path in output.iterdir()} == {"new", "dsee.json"}
     with pytest.raises(RuntimeError), checkpoint.writing(output, overwrite=True):
         raise RuntimeError
-    assert [path.name for path in tmp_path.rglob("*")] == ["made", "new"]
+    assert {path.name for path in tmp_path.rglob("*")} == {"made", "new", "dsee.json"}
 
 
 def test_what_a_kill_between_the_two_renames_left_is_put_back(tmp_path):

@@ -13,6 +13,7 @@ FLOOR = {
     **dict.fromkeys(
         ("architectures", "checkpoint", "configs", "distributed", "errors", "option_types", "progress", "weights"), 1
     ),
+    "store": 1,
 }
 
 

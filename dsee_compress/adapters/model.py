@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from .. import architectures, checkpoint
 from ..checkpoint import Manifest
 from ..configs import FinetuneConfig, Role, UpdateConfig
-from ..errors import GateError, UserError
+from ..errors import GateError, UserError, first_line
 from ..weights import load_tensors, load_weights, save_tensors, weights_of
 from .decomposition import support
 from .layer import DseeLinear
@@ -212,7 +212,13 @@ def load(folder: Path) -> PreTrainedModel:
     """The model of a `finetune` folder with its updates in place, not merged, in eval mode."""
     manifest = checkpoint.read(folder, "finetune")
     model = checkpoint.build(folder)
-    insert_blank(model, update_of(manifest))
+    try:
+        insert_blank(model, update_of(manifest))
+    except (UserError, ValueError) as error:
+        raise UserError(
+            f"{folder}: {checkpoint.MANIFEST} describes an update that does not fit the model ({first_line(error)}); "
+            "write the folder again"
+        ) from error
     if manifest.config.get("slimming"):
         insert_gains(model)
     tensors = {

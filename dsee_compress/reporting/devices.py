@@ -2,78 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from ..errors import UserError
+from ..store.results import Environment, Known, Row
 
 SCHEMA = 1
-WRITING = (
-    "new_tokens",
-    "time_to_first_token_ms",
-    "decode_ms_per_token",
-    "tokens_per_second",
-    "memory_bytes_per_token",
-    "decode",
-)
-"""What a row has of a decoder, and of no other model."""
 
 
-class _Known(BaseModel):
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
-
-
-class Calls(_Known):
-    """What was timed of calls of one kind."""
-
-    samples: int = Field(ge=1)
-    mean_ms: float
-    stdev_ms: float
-    p50_ms: float = Field(gt=0)
-    p90_ms: float
-    p95_ms: float
-    p99_ms: float
-    throughput: float
-    raw_ms: list[Annotated[list[float], Field(min_length=1)]] = Field(min_length=1)
-    """Milliseconds of every call, (rounds, samples a round)."""
-
-
-class Row(Calls):
-    """One artifact as measured, with the names of report.json's own rows; of decoders the calls read a prompt."""
-
-    artifact: str
-    provider: str
-    threads: int = Field(ge=1)
-    batch: int = Field(ge=1)
-    sequence_length: int = Field(ge=1)
-    peak_rss_mb: float
-    size_mb: float
-    cold_start_ms: float
-    new_tokens: int | None = Field(None, ge=1)
-    time_to_first_token_ms: float | None = Field(None, gt=0)
-    decode_ms_per_token: float | None = Field(None, gt=0)
-    tokens_per_second: float | None = Field(None, gt=0)
-    memory_bytes_per_token: int | None = Field(None, ge=0)
-    decode: Calls | None = None
-
-    @model_validator(mode="after")
-    def _all_of_writing(self) -> Self:
-        missing = [name for name in WRITING if getattr(self, name) is None]
-        if 0 < len(missing) < len(WRITING):
-            raise ValueError(f"{missing[0]} is missing beside the other figures of a decoder")
-        return self
-
-
-class Environment(_Known):
-    """The device; whatever else the file says of it is kept."""
-
-    cpu: str
-    system: str
-    libraries: dict[str, str]
-
-
-class Measured(_Known):
+class Measured(Known):
     """The content of latency.json."""
 
     bundle: str

@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..evaluation import decoder_latency, environment, latency, session
 from ..evaluation.latency import Setting
 from ..progress import console, step
+from ..store import lock, watch
 from ..targets import Target
 from .export import artifacts
 
@@ -20,6 +21,8 @@ RESULT = "benchmark.json"
 
 
 @distributed.in_main
+@lock.exclusive("folder")
+@watch.steady("folder")
 def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) -> Path:
     """Measure every artifact in `folder`, the baseline and what it is compared with; write `benchmark.json` into it.
 
@@ -63,6 +66,7 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
         "size": [{"artifact": name, **file} for name, file in files.items()],
         "environment": environment.describe() | {"provider": settings[0].provider, "threads": settings[0].threads},
     }
+    watch.require_steady()
     checkpoint.write_json(folder / RESULT, result)
     return folder
 
@@ -94,6 +98,7 @@ def _contestants(
     if config.baseline is not None:
         base = Path(config.baseline)
         _require_another(base, folder)
+        watch.also(base)
         theirs = name_artifacts(base, checkpoint.read(base, "export"))
         identities["baseline"] = [str(base.resolve()), checkpoint.fingerprint(base)]
         if named.keys() & theirs.keys():

@@ -15,6 +15,7 @@ from ..configs import BundleConfig
 from ..errors import GateError, UserError
 from ..evaluation import inputs, session
 from ..progress import step
+from ..store import lock, watch
 from ..tasks import generation
 from . import common
 from .export import artifacts
@@ -47,6 +48,8 @@ PROBES = (
 
 
 @distributed.in_main
+@lock.exclusive("output")
+@watch.steady("source")
 def bundle(source: Path, config: BundleConfig, output: Path, overwrite: bool = False) -> Path:
     """Write one artifact of `source` with all that answering needs to `output`, and the same to `output`.zip.
 
@@ -85,6 +88,7 @@ def bundle(source: Path, config: BundleConfig, output: Path, overwrite: bool = F
                 metrics={"artifact": described["artifact"]},
             )
             checkpoint.write_manifest(folder, manifest)
+            watch.require_steady()
             _pack(folder, place.name, partial)
             # A kill from here on leaves no archive beside a folder of another content; the next run packs it.
             archive.unlink(missing_ok=True)

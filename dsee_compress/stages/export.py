@@ -17,6 +17,7 @@ from ..evaluation.inputs import Batch
 from ..exporting import decoder, encoder, files, metadata, ort_format, precision
 from ..exporting.exporter import Exporter
 from ..progress import step
+from ..store import lock, watch
 from ..targets import Target
 from . import common, vocabulary
 
@@ -34,6 +35,8 @@ CALIBRATION_EXAMPLES = 256
 
 
 @distributed.in_main
+@lock.exclusive("output")
+@watch.steady("source")
 def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = False) -> Path:
     """Write the model in `source` as ONNX graphs, in every precision, with what Optimum needs to run them."""
     parent = checkpoint.read(source, "finetune", "prune")
@@ -52,6 +55,7 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
 
     metrics: dict[str, Any] = {"kind": "dense" if parent.stage == "finetune" else "pruned"}
     model, tokenizer, generation_config = _loaded(source, parent, config, metrics)
+    watch.require_steady()
     rules = precision.Rules(target.reduce_range, target.signed_activations, config.block_size)
     with checkpoint.writing(output, overwrite) as folder:
         fp32 = folder / ARTIFACTS["fp32"]

@@ -13,11 +13,13 @@ from ..errors import UserError
 from ..evaluation import parity
 from ..progress import step
 from ..pruning import selection
+from ..store import lock
 from ..tasks import data, pretrained
 from ..training import losses, trainer
 from . import common
 
 
+@lock.exclusive("output")
 def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> Path:
     """Train U, V, S2 and the task head on frozen weights; write them with what they stand on to `output`."""
     location = pretrained.locate(config.model)

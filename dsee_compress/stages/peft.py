@@ -10,6 +10,7 @@ from ..adapters import peft
 from ..configs import ImportPeftConfig
 from ..errors import UserError
 from ..progress import step
+from ..store import lock, watch
 from ..tasks import data, pretrained
 from . import finetune
 
@@ -17,6 +18,7 @@ UNTRAINED = {"seconds": 0.0, "steps": 0, "device": "cpu", "precision": "fp32"}
 
 
 @distributed.in_main
+@lock.exclusive("output")
 def import_peft(source: Path, config: ImportPeftConfig, output: Path, overwrite: bool = False) -> Path:
     """Write the LoRA adapter in `source` and the model that it stands on to `output`, as `finetune` would."""
     lora = peft.read(source)
@@ -70,6 +72,8 @@ def import_peft(source: Path, config: ImportPeftConfig, output: Path, overwrite:
 
 
 @distributed.in_main
+@lock.exclusive("output")
+@watch.steady("source")
 def export_peft(source: Path, output: Path, overwrite: bool = False) -> Path:
     """Write the updates and the task head in the adapter folder `source` to `output`, for PEFT to load."""
     manifest = checkpoint.read(source, "finetune")
@@ -77,6 +81,7 @@ def export_peft(source: Path, output: Path, overwrite: bool = False) -> Path:
         raise UserError(f"{output} already exists; choose another output, or use --overwrite to replace an adapter")
     with step("write the adapter"):
         model = adapters.load(source)
+        watch.require_steady()
         with checkpoint.writing(output, overwrite) as folder:
             peft.write(model, adapters.update_of(manifest), manifest.config["model"], folder)
     return output

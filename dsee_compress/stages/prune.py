@@ -19,6 +19,7 @@ from ..evaluation.parity import Parity
 from ..progress import step
 from ..pruning import masking, selection, surgery
 from ..pruning.importance import Evidence
+from ..store import lock, watch
 from ..tasks import data
 from ..training import losses, trainer
 from ..weights import save_tensors, weights_of
@@ -29,6 +30,8 @@ SCORING_EXAMPLES = 1024
 """Training examples that a criterion that needs data looks at."""
 
 
+@lock.exclusive("output")
+@watch.steady("source")
 def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = False) -> Path:
     """Choose S1 from the adapter in `source`, remove what it drops, train again, merge; write a plain model.
 
@@ -55,6 +58,7 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
         gate_batches = common.gate_batches(validation, collator)
         selection.require_reachable(model, config)
         extra = losses.distillation(adapters.merged_copy(model)) if config.distill else None
+        watch.require_steady()
 
     with checkpoint.writing(output, overwrite) as folder:
         state = checkpoint.resumable(output, {"config": resolved, **identity})

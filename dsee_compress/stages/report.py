@@ -1,6 +1,5 @@
 """Results of a run → report.json, report.md and one self-contained report.html."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from ..errors import UserError
 from ..evaluation import flops, parity, shares
 from ..progress import step
 from ..reporting import devices, figures, render
+from ..store import lock, results, watch
 from . import benchmark, validate, vocabulary, writing
 
 SCHEMA = 1
@@ -18,12 +18,15 @@ DEVICES = "devices.json"
 
 
 @distributed.in_main
+@lock.exclusive("run")
+@watch.steady("run")
 def report(run: Path, add: list[Path]) -> Path:
     """Write the report of `run` into it: a run's folder, or a validated and benchmarked export folder.
 
     `add` are files that a bundle's bench.py wrote on a device; this report and later ones show what is in them.
     """
     folder = run if (run / checkpoint.MANIFEST).is_file() else run / "export"
+    watch.also(folder)
     manifest = checkpoint.read(folder, "export")
     chain = {described.stage: (path, described) for path, described in validate.lineage(folder, manifest)}
     missing = [stage for stage in ("finetune", "prune") if stage not in chain]
@@ -34,18 +37,34 @@ def report(run: Path, add: list[Path]) -> Path:
         )
     validation = _result(folder, validate.RESULT, "validate")
     measured = _result(folder, benchmark.RESULT, "benchmark")
+    _require_all(folder, manifest, validation, measured)
     export = checkpoint.fingerprint(folder)
     measured_elsewhere = devices.together(folder / DEVICES, add, export)
     with step("write the report"):
         content = compose(chain, validation, measured)
         content |= {"export": export, "devices": measured_elsewhere}
         markdown, html = render.markdown(content), render.html(content, figures.draw(content))
+        watch.require_steady()
         if add:
             checkpoint.write_json(folder / DEVICES, {"key": {"folder": export}, "devices": measured_elsewhere})
         checkpoint.write_json(run / "report.json", content)
         checkpoint.write_text(run / "report.md", markdown)
         checkpoint.write_text(run / "report.html", html)
     return run
+
+
+def _require_all(folder: Path, manifest: Manifest, validation: dict[str, Any], measured: dict[str, Any]) -> None:
+    """UserError unless the results tell of all that a report shows."""
+    if not {"dense_finetuned", "pruned"} <= validation["accuracy"].keys():
+        raise UserError(
+            f"{folder / validate.RESULT} knows nothing of what the folder was made from; run dsee-compress validate "
+            f"{folder} again"
+        )
+    sizes = {row["artifact"] for row in measured["size"]}
+    if not benchmark.name_artifacts(folder, manifest).keys() <= sizes:
+        raise UserError(
+            f"{folder / benchmark.RESULT} does not tell of all artifacts; run dsee-compress benchmark {folder} again"
+        )
 
 
 def compose(
@@ -174,10 +193,9 @@ def _result(folder: Path, name: str, command: str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{folder} has no {name}; run dsee-compress {command} {folder} first")
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
-        made_from = content["key"]["folder"]
-    except (ValueError, KeyError, TypeError) as error:
+        content = results.read(path)
+    except ValueError as error:
         raise UserError(f"{path} is damaged; run dsee-compress {command} {folder} again") from error
-    if made_from != checkpoint.fingerprint(folder):
+    if content["key"]["folder"] != checkpoint.fingerprint(folder):
         raise UserError(f"{path} is of an earlier content of its folder; run dsee-compress {command} {folder} again")
     return content

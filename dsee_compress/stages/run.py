@@ -10,6 +10,7 @@ from ..checkpoint import Stage
 from ..configs import RunConfig
 from ..errors import UserError
 from ..option_types import from_yaml, split_commas
+from ..store import lock
 
 PATHS = {
     "finetune": {"model", "data"},
@@ -149,6 +150,7 @@ def check(config: RunConfig, run: Path) -> None:
         trainer.resolve_precision(training.precision, trainer.resolve_device(training.device))
 
 
+@lock.exclusive("output")
 def run(config: RunConfig, output: Path, overwrite: bool = False) -> Path:
     """Run every stage that is not up to date; the report is in `output`."""
     check(config, output)

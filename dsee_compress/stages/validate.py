@@ -16,6 +16,7 @@ from ..evaluation.inputs import Logits
 from ..progress import console, step
 from ..reporting import wording
 from ..reporting.wording import Wording
+from ..store import lock, watch
 from ..tasks import data
 from . import common, examination, vocabulary
 from .examination import Answers, Examination
@@ -26,6 +27,8 @@ TORCH_NAMES = {"finetune": "dense_finetuned", "prune": "pruned"}
 
 
 @distributed.in_main
+@lock.exclusive("folder")
+@watch.steady("folder")
 def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> Path:
     """Measure every model on the way to `folder` on the same rows; write `validation.json` into it.
 
@@ -73,6 +76,7 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
         "gates": gates,
         "predictions": {name: exam.as_json(values) for name, values in predictions.items()},
     }
+    watch.require_steady()
     checkpoint.write_json(folder / RESULT, result)
     return folder
 

@@ -1,6 +1,8 @@
 """What happens beside the training steps: a progress bar, and knowing which checkpoints are whole."""
 
-import json
+import math
+import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .. import checkpoint, distributed
+from ..errors import UserError
 from ..progress import console
-
-_WHOLE = "whole.json"
+from ..store import mark
 
 
 class CheckpointMarker(TrainerCallback):
@@ -35,17 +37,59 @@ class CheckpointMarker(TrainerCallback):
         if not distributed.is_main():
             return
         folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        for path in folder.iterdir():
+        files = [path for path in folder.iterdir() if path.is_file()]
+        for path in files:
             checkpoint.fsync(path)
-        checkpoint.write_json(folder / _WHOLE, self.seconds)
+        mark.write(folder, {path.name: checkpoint.sha256(path) for path in files}, self.seconds)
 
 
+@distributed.in_main
 def last_whole_checkpoint(folder: Path) -> tuple[str | None, float]:
-    """The latest checkpoint in `folder` that was written to its end, and the seconds of training until then."""
-    marks = sorted(
-        folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{_WHOLE}"), key=lambda mark: int(mark.parent.name.rpartition("-")[2])
-    )
-    return (str(marks[-1].parent), json.loads(marks[-1].read_text())) if marks else (None, 0.0)
+    """The latest checkpoint in `folder` that is as it was written, and the seconds of training until then.
+
+    Later ones go: those that a kill left half-written, and, which is told, those that were damaged since.
+    """
+    for path in reversed(_checkpoints(folder)):
+        try:
+            return str(path), mark.read(path).seconds
+        except ValueError as error:
+            if (path / mark.MARK).exists():
+                before = "the checkpoint before" if _checkpoints(folder)[0] != path else "the start"
+                console.print(
+                    f"{path / str(error)} is damaged; training goes on from {before}", markup=False, soft_wrap=True
+                )
+            shutil.rmtree(path)
+    return None, 0.0
+
+
+def discard_unmarked(folder: Path) -> None:
+    """Give the space back of a checkpoint that could not be written to its end."""
+    for path in _checkpoints(folder):
+        if not (path / mark.MARK).exists():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """The folders of checkpoints, whole or not, in the order of their steps."""
+    steps = {path: re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", path.name) for path in folder.glob("*")}
+    return sorted((path for path, step in steps.items() if step), key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+class FiniteLoss(TrainerCallback):
+    """Ends a training whose mean loss of an epoch is no longer a number, before that epoch is saved."""
+
+    def __init__(self, learning_rate: float) -> None:
+        self._learning_rate = learning_rate
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Called by the Trainer, in every process with the same mean; raises UserError."""
+        if not math.isfinite((kwargs.get("logs") or {}).get("loss", 0.0)):
+            raise diverged(self._learning_rate)
+
+
+def diverged(learning_rate: float) -> UserError:
+    """What a training ends with whose loss or weights are not finite."""
+    return UserError(f"training diverged with a learning rate of {learning_rate:g}; choose a smaller one")
 
 
 class RichProgress(TrainerCallback):

@@ -12,9 +12,17 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArgu
 from .. import distributed
 from ..configs import FinetuneConfig, PruneConfig
 from ..errors import UserError
+from ..store import space
 from ..tasks.text import IGNORED
 from ..weights import load_tensors, save_tensors
-from .callbacks import CheckpointMarker, RichProgress, last_whole_checkpoint
+from .callbacks import (
+    CheckpointMarker,
+    FiniteLoss,
+    RichProgress,
+    discard_unmarked,
+    diverged,
+    last_whole_checkpoint,
+)
 from .losses import ExtraLoss
 
 
@@ -82,8 +90,8 @@ def train(
     """Train the parameters that require a gradient, in place; the model comes back on the CPU in eval mode.
 
     Goes on from the last whole checkpoint in `checkpoints`. `label` names the work in the progress bar; `extra` is
-    added to the task's loss. Raises UserError if the trained weights are not finite, or labels that are numbers are
-    to be smoothed.
+    added to the task's loss. Raises UserError if the mean loss of an epoch or the trained weights are not finite, the
+    disk is full, or labels that are numbers are to be smoothed.
     Returns seconds, steps, device, precision, processes and the mean loss of the last epoch.
     """
     if config.label_smoothing and model.config.problem_type == "regression":
@@ -109,6 +117,7 @@ def train(
         save_strategy="epoch",
         save_total_limit=2,
         logging_strategy="epoch",
+        logging_nan_inf_filter=False,
         report_to="none",
         disable_tqdm=True,
         ddp_find_unused_parameters=False,
@@ -122,16 +131,20 @@ def train(
     whole, earlier = last_whole_checkpoint(checkpoints)
     marker = CheckpointMarker(earlier)
     trainer.add_callback(marker)
+    trainer.add_callback(FiniteLoss(config.learning_rate))
     progress = RichProgress(label)
     trainer.add_callback(progress)
     try:
-        trainer.train(resume_from_checkpoint=whole)
+        with space.told(checkpoints):
+            trainer.train(resume_from_checkpoint=whole)
     finally:
         progress.stop()
+        if distributed.is_main():
+            discard_unmarked(checkpoints)
     # Mixed precision wraps the forward pass; what follows is measured in fp32.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False).to("cpu").eval()
     if not all(torch.isfinite(tensor).all() for tensor in _trained(model).values()):
-        raise UserError(f"training diverged with a learning rate of {config.learning_rate:g}; choose a smaller one")
+        raise diverged(config.learning_rate)
     return {
         "seconds": marker.seconds,
         "steps": trainer.state.global_step,

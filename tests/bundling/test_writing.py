@@ -7,6 +7,7 @@ import pytest
 
 import dsee_compress
 from dsee_compress.reporting import devices
+from dsee_compress.store import results
 
 from ..fixtures import decoders, models
 from ..stages.test_generation import FINETUNE, PRUNE
@@ -75,7 +76,7 @@ def test_prompts_and_steps_are_measured_as_reports_read_them(device, writer, tmp
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "latency.json").read_text())
     (row,) = content["latency"]
-    assert set(devices.WRITING) <= set(row)
+    assert set(results.WRITING) <= set(row)
     assert row["time_to_first_token_ms"] == row["p50_ms"] and row["decode_ms_per_token"] == row["decode"]["p50_ms"]
     assert devices.read(tmp_path / "latency.json", content["bundle"])["latency"] == [row]
     refused(device.run(writer / "bench.py", "--sequence-length", 139, folder=tmp_path), "more than the 140")

@@ -16,7 +16,7 @@ from dsee_compress.pruning import masking, selection, surgery
 from dsee_compress.stages import prune
 
 from ..adapters.test_model import EVERY_ROLE
-from ..fixtures import models
+from ..fixtures import manifests, models
 
 IDS = torch.randint(5, models.VOCABULARY, (6, 9), generator=torch.Generator().manual_seed(0))
 REAL = (torch.arange(9) < torch.tensor([[9], [1], [4], [9], [7], [2]])).long()
@@ -50,7 +50,7 @@ def logits(model):
 def write_manifest(folder: Path, stage: str, config: FinetuneConfig, structure: Structure) -> None:
     task = Task(data="x", text=["text"], label="label", labels=["a", "b", "c"], max_length=9)
     described = {"config": config.resolved(), "architecture": "bert", "base": "x", "task": task, "parent": None}
-    rest = {"inputs": {}, "versions": {}, "seed": 0, "metrics": {}}
+    rest = {"inputs": {}, "versions": {}, "seed": 0, "metrics": manifests.METRICS[stage]}
     checkpoint.write_manifest(folder, Manifest(stage=stage, structure=structure, **described, **rest))
 
 

@@ -2,10 +2,11 @@ import pytest
 import torch
 from transformers import Trainer, TrainingArguments
 
-from dsee_compress import tasks
+from dsee_compress import checkpoint, tasks
 from dsee_compress.adapters import model as adapters
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.errors import UserError
+from dsee_compress.store import mark
 from dsee_compress.tasks import pretrained
 from dsee_compress.tasks.text import IGNORED
 from dsee_compress.training import callbacks, trainer
@@ -95,7 +96,9 @@ def test_a_checkpoint_without_its_mark_is_not_resumed_from(tmp_path):
     for step, whole in ((9, True), (20, True), (100, False)):
         (tmp_path / f"checkpoint-{step}").mkdir()
         if whole:
-            (tmp_path / f"checkpoint-{step}" / "whole.json").write_text(str(step / 10))
+            (tmp_path / f"checkpoint-{step}" / "state").write_text("x")
+            digest = checkpoint.sha256(tmp_path / f"checkpoint-{step}" / "state")
+            mark.write(tmp_path / f"checkpoint-{step}", {"state": digest}, step / 10)
     assert callbacks.last_whole_checkpoint(tmp_path) == (str(tmp_path / "checkpoint-20"), 2.0)
 
 
