@@ -120,7 +120,7 @@ def _prune(variant: int, source: str = "tuned0") -> list[str]:
 
 
 def _export(variant: int) -> list[str]:
-    return ["export", f"../in/pruned{variant}", "--precision", "fp32,int8", "--output", "out"]
+    return ["export", f"../in/pruned{variant}", "--precision", "int8", "--output", "out"]
 
 
 def _validate(variant: int) -> list[str]:

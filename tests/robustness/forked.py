@@ -163,9 +163,11 @@ class Process:
 
             traceback.print_exc()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+            try:
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:  # whatever happens, it must not go on as its parent
+                os._exit(code)
 
     def kill(self, number: int = signal.SIGKILL, alone: bool = False) -> None:
         """Send a signal to the command and, unless `alone`, to the processes that it started."""

@@ -30,6 +30,8 @@ def kill(trial: Trial, workshop: Workshop, at_operation: bool) -> None:
     trial.landed = outcome.code == -signal.SIGKILL
     trial.require(outcome.code in (0, -signal.SIGKILL), f"exit code {outcome.code}: {outcome.stderr[-300:]}")
     require_whole(trial, workshop, (0,), older)
+    if not trial.landed and not at_operation:
+        workshop.took(trial.stage, trial.moment)
     _again(trial, workshop, older)
 
 
@@ -71,13 +73,14 @@ def _disturbed(
         trial.tell(f"{number.name} before operation {at} of {len(operations)}, {operations[at]}")
         workshop.empty(stage, older=older)
         return workshop.start(stage, overwrite=older is not None, first=workshop.pausing(at, number))
-    moment = trial.draw.uniform(0, workshop.seconds(stage))
-    trial.tell(f"{number.name} after {moment:.3f} s of {workshop.seconds(stage):.1f} s")
+    seconds = workshop.seconds(stage)
+    trial.moment = trial.draw.uniform(0, seconds)
+    trial.tell(f"{number.name} after {trial.moment:.3f} s of {seconds:.1f} s")
     workshop.empty(stage, older=older)
     command = workshop.start(stage, overwrite=older is not None)
     if number == signal.SIGSTOP:
         command.takes_stops()
-    time.sleep(moment)
+    time.sleep(trial.moment)
     return command
 
 
@@ -92,7 +95,9 @@ def _again(trial: Trial, workshop: Workshop, older: int | None) -> None:
     """The same command, undisturbed, ends in the same result."""
     if not trial.stage.skips and older is None and _complete(trial, workshop):
         return
+    started = time.monotonic()
     outcome = workshop.start(trial.stage, overwrite=older is not None).wait(600)
+    workshop.took(trial.stage, max(time.monotonic() - started, workshop.seconds(trial.stage)))
     trial.require(outcome.code == 0, f"the same command again: exit code {outcome.code}, {outcome.stderr[-300:]!r}")
     require_same(trial, workshop, 0)
 

@@ -83,7 +83,7 @@ def _require_ends(trial: Trial, outcomes: list[Outcome]) -> None:
 _EXPORTED = "exported0"
 _WRITER = Stage(
     "export over another",
-    lambda variant: ["export", "../in/pruned1", "--precision", "fp32,int8", "--output", _EXPORTED, "--overwrite"],
+    lambda variant: ["export", "../in/pruned1", "--precision", "int8", "--output", _EXPORTED, "--overwrite"],
     (_EXPORTED,),
     STAGES["validate"].put,
 )

@@ -22,6 +22,8 @@ class Trial:
     faults: list[str] = field(default_factory=list)
     landed: bool = True
     """Whether the disturbance met a running command."""
+    moment: float = 0.0
+    """Seconds from a command's start to the disturbance, where it is one of a moment."""
 
     def __post_init__(self) -> None:
         self.draw = random.Random(f"{self.seed} {self.kind} {self.stage.name} {self.number}")
