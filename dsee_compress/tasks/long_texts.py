@@ -28,9 +28,9 @@ def shorten(
     if all(len(text) <= longest for column in texts for text in column) or not _splits_at_spaces(tokenizer):
         return texts
     rows = [[_Text(text, longest, max_length, tokenizer) for text in row] for row in zip(*texts, strict=True)]
-    for row in rows:
-        if len(row) == 2:
-            _keep_order(*row, max_length)
+    for first, *others in rows:
+        for second in others:
+            _keep_order(first, second, max_length)
     return [[text.head for text in column] for column in zip(*rows, strict=True)]
 
 

@@ -25,8 +25,8 @@ def texts_of(sets: list[str], path: Path) -> Path:
     """A file with every text of the training splits of `sets`, a line each."""
     lines = []
     for name in sets:
-        rows = data.read_split(name, "train")
-        lines += [text for column in rows.column_names for text in rows[column] if isinstance(text, str)]
+        table = data.read_split(name, "train")
+        lines += [value for _, row in table.rows(table.columns) for value in row if isinstance(value, str)]
     path.write_text("".join(" ".join(line.split()) + "\n" for line in lines), encoding="utf-8")
     return path
 
