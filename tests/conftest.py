@@ -20,7 +20,7 @@ from hypothesis import settings
 import dsee_compress
 from dsee_compress.stages.export import ARTIFACTS
 
-from .fixtures import models
+from .fixtures import decoder_stages, decoders, models
 from .fixtures.graphs import Graphs
 
 settings.register_profile("default", deadline=None, max_examples=40, derandomize=True)
@@ -155,6 +155,38 @@ def exported(exported_folders: Folders, family: str) -> Path:
 @pytest.fixture(scope="session")
 def dense(dense_folders: Folders, family: str) -> Path:
     return dense_folders(family)
+
+
+@pytest.fixture(scope="session")
+def meanings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data of a generation task."""
+    return models.write_generation_data(tmp_path_factory.mktemp("meanings"))
+
+
+@pytest.fixture(scope="session")
+def tuned_decoders(meanings: Path, tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """Adapter folders of decoders, by family; what they were tuned from is `pretrained` beside them."""
+
+    @functools.cache
+    def make(family: str) -> Path:
+        root = tmp_path_factory.mktemp(family)
+        base = decoders.write_model(family, root / "pretrained")
+        options = {"model": str(base), "data": str(meanings), "task": "generation"} | decoder_stages.FINETUNE
+        return dsee_compress.finetune(output=root / "finetune", **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pruned_decoders(tuned_decoders: Folders) -> Folders:
+    """Folders of pruned decoders, by family."""
+
+    @functools.cache
+    def make(family: str) -> Path:
+        tuned = tuned_decoders(family)
+        return dsee_compress.prune(tuned, output=tuned.parent / "prune", **decoder_stages.PRUNE)
+
+    return make
 
 
 @pytest.fixture(scope="session", params=["fused", "portable"])

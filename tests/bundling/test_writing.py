@@ -10,20 +10,16 @@ from dsee_compress.reporting import devices
 from dsee_compress.store import results
 
 from ..fixtures import decoders, models
-from ..stages.test_generation import FINETUNE, PRUNE
 from .test_predict import AWKWARD, refused
+
+pytestmark = pytest.mark.xdist_group("decoders")
 
 
 @pytest.fixture(scope="module", params=decoders.FAMILIES)
-def export(request, tmp_path_factory) -> Path:
+def export(request, pruned_decoders, tmp_path_factory) -> Path:
     """Of a pruned decoder, each layer with its own number of heads."""
-    root = tmp_path_factory.mktemp(request.param)
-    base, data = decoders.write_model(request.param, root / "base"), models.write_generation_data(root / "data")
-    tuned = dsee_compress.finetune(
-        model=str(base), data=str(data), task="generation", output=root / "tuned", **FINETUNE
-    )
-    pruned = dsee_compress.prune(tuned, output=root / "prune", **PRUNE)
-    return dsee_compress.export(pruned, output=root / "export", precision=["fp32", "int8"])
+    output = tmp_path_factory.mktemp(request.param) / "export"
+    return dsee_compress.export(pruned_decoders(request.param), output=output, precision=["fp32", "int8"])
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +27,15 @@ def writer(export) -> Path:
     return dsee_compress.bundle(export, output=export.parent / "bundle", precision="fp32", max_new_tokens=30)
 
 
-def sources(export: Path) -> list[str]:
-    lines = (export.parent / "data" / "validation.jsonl").read_text().splitlines()
+def sources(meanings: Path) -> list[str]:
+    lines = (meanings / "validation.jsonl").read_text().splitlines()
     found = [json.loads(line)["source"] for line in lines]
     return [*found, *(source[: 3 * index + 1] for index, source in enumerate(found[:12])), "中文 🙂", "Ünknown"]
 
 
 @pytest.mark.parametrize("batch", [1, 5])
-def test_texts_are_those_of_generate(device, oldest_device, export, writer, tmp_path, batch):
-    prompts = sources(export)
+def test_texts_are_those_of_generate(device, oldest_device, export, writer, meanings, tmp_path, batch):
+    prompts = sources(meanings)
     wanted = dsee_compress.generate(export, prompts, precision="fp32", max_new_tokens=30)
     models.write_jsonl(tmp_path / "prompts.jsonl", [{"source": prompt} for prompt in prompts])
     for place in (device, oldest_device):

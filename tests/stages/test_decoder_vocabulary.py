@@ -16,26 +16,23 @@ from dsee_compress.exporting import vocabulary
 from dsee_compress.stages import common
 
 from ..fixtures import decoders, models
-from .test_generation import FINETUNE, PRUNE
+
+pytestmark = pytest.mark.xdist_group("decoders")
 
 PRECISIONS = ["fp32", "int8", "int4"]
 LENIENT = {"max_drop": 0.9, "max_compression_drop": 0.95, "max_new_tokens": 12}
 
 
 @pytest.fixture(scope="module", params=decoders.FAMILIES)
-def root(request, tmp_path_factory) -> Path:
-    """A pruned decoder, its export, and one that keeps the tokens of half of the data."""
-    root = tmp_path_factory.mktemp(request.param)
-    base, data = decoders.write_model(request.param, root / "base"), models.write_generation_data(root / "data")
-    rows = [json.loads(line) for line in (data / "train.jsonl").read_text().splitlines()]
+def root(request, meanings, pruned_decoders, tmp_path_factory) -> Path:
+    """The export of a pruned decoder, and one that keeps the tokens of half of the data."""
+    root, pruned = tmp_path_factory.mktemp(request.param), pruned_decoders(request.param)
+    rows = [json.loads(line) for line in (meanings / "train.jsonl").read_text().splitlines()]
     few = [row for row in rows if "French" not in row["source"]]
     assert 0 < len(few) < len(rows)
+    (root / "prune").symlink_to(pruned)
     (root / "fewer").mkdir()
     models.write_jsonl(root / "fewer" / "train.jsonl", few)
-    tuned = dsee_compress.finetune(
-        model=str(base), data=str(data), task="generation", output=root / "tuned", **FINETUNE
-    )
-    pruned = dsee_compress.prune(tuned, output=root / "prune", **PRUNE)
     dsee_compress.export(pruned, output=root / "whole", precision=PRECISIONS)
     dsee_compress.export(pruned, output=root / "less", precision=PRECISIONS, trim_vocabulary=str(root / "fewer"))
     return root
@@ -99,10 +96,10 @@ def test_the_saved_weight_is_that_of_embedding_and_head(root):
         assert said == pytest.approx(sizes[0] - sizes[1], rel=0.05, abs=1e-4)
 
 
-def test_validation_holds_it_to_the_model_before_and_counts_prompts(root):
-    dsee_compress.validate(root / "less", data=str(root / "data"), **LENIENT)
+def test_validation_holds_it_to_the_model_before_and_counts_prompts(root, meanings):
+    dsee_compress.validate(root / "less", data=str(meanings), **LENIENT)
     result = json.loads((root / "less" / "validation.json").read_text())
-    rows = [json.loads(line)["source"] for line in (root / "data" / "validation.jsonl").read_text().splitlines()]
+    rows = [json.loads(line)["source"] for line in (meanings / "validation.jsonl").read_text().splitlines()]
     assert result["examples"] == len(rows)
     assert result["examples"] - result["examples_alike"] == sum("French" in source for source in rows) > 0
     compared = {(gate["candidate"], gate["reference"]) for gate in result["gates"] if gate["gate"] == "precision"}

@@ -13,29 +13,24 @@ from dsee_compress import architectures, checkpoint
 from dsee_compress.adapters import model as adapters
 from dsee_compress.weights import load_tensors
 
-from ..fixtures import decoders, models
+from ..fixtures import decoder_stages, decoders, models
 
-FINETUNE = {"epochs": 15, "batch_size": 16, "learning_rate": 1e-2, "rank": 8, "sparse": 16}
-PRUNE = {"flops_saved": 0.3, "allocation": "global", "retune_epochs": 3, "batch_size": 16, "learning_rate": 3e-3}
-
-
-@pytest.fixture(scope="module")
-def meanings(tmp_path_factory) -> Path:
-    return models.write_generation_data(tmp_path_factory.mktemp("meanings"))
+pytestmark = pytest.mark.xdist_group("decoders")
 
 
 @pytest.fixture(scope="module", params=decoders.FAMILIES)
-def tuned(request, meanings, tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp(request.param)
-    base = decoders.write_model(request.param, root / "pretrained")
-    return dsee_compress.finetune(
-        model=str(base), data=str(meanings), task="generation", output=root / "finetune", **FINETUNE
-    )
+def family(request) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def pruned(tuned) -> Path:
-    return dsee_compress.prune(tuned, output=tuned.parent / "prune", **PRUNE)
+def tuned(family, tuned_decoders) -> Path:
+    return tuned_decoders(family)
+
+
+@pytest.fixture(scope="module")
+def pruned(family, pruned_decoders) -> Path:
+    return pruned_decoders(family)
 
 
 def refuse(capsys, *arguments: object) -> str:
@@ -62,7 +57,7 @@ def test_training_makes_the_targets_likely(tuned, meanings):
         data=str(meanings),
         task="generation",
         output=tuned.parent / "untouched",
-        **FINETUNE | {"epochs": 1, "learning_rate": 1e-9},
+        **decoder_stages.FINETUNE | {"epochs": 1, "learning_rate": 1e-9},
     )
     before, after = (checkpoint.read(folder).metrics["validation"]["perplexity"] for folder in (untouched, tuned))
     assert after < before / 4
