@@ -85,7 +85,8 @@ def _link_free_copy(source: Path, target: Path) -> Path:
 
 def _options(draw: random.Random, command: str, arguments: list[str], folder: Path) -> str:
     """One or two options with strange values, behind those that are there: the last counts."""
-    names = draw.sample([*CONFIGS[command].model_fields], k=draw.choice([1, 1, 2, 3]))
+    fields = [*CONFIGS[command].model_fields]
+    names = draw.sample(fields, k=min(draw.choice([1, 1, 2, 3]), len(fields)))
     told = []
     for name in names:
         field = CONFIGS[command].model_fields[name]
