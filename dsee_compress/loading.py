@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import UserError, first_line
+from .errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -123,8 +123,3 @@ def _without_code(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> "PreTra
     if any(dict(again(text)) != dict(tokenizer(text)) for text in _TEXTS):
         raise UserError(f"{where}, and reads texts otherwise than its tokenizer.json, which later stages read")
     return again
-
-
-def read_error(folder: Path | str, error: Exception) -> UserError:
-    """The sentence for a pretrained folder that transformers cannot read."""
-    return UserError(f"model {str(folder)!r} cannot be loaded: {first_line(error)}")
