@@ -9,8 +9,8 @@ VENV := .venv
 VENV_5 := .venv-transformers-5
 TRANSFORMERS_5 := transformers==5.23.0
 BIN := $(VENV)/bin
-# Two processes share the tests in their order, in groups that tests/conftest.py makes; those that compare times run alone.
-SHARED := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+# Two processes share the tests, by tests/fixtures/sharing.py; those that compare times run alone.
+SHARED := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 

@@ -13,6 +13,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -26,7 +27,6 @@ from .fixtures.graphs import Graphs
 settings.register_profile("default", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("default")
 
-ROOT = Path(__file__).parent
 Folders = Callable[[str], Path]
 """Makes the folder of a family when it is first asked for."""
 
@@ -41,14 +41,11 @@ PRUNE = {
 }
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Processes that share the tests (pytest-xdist) take all those of a family, of a folder with a conftest.py or of a
-    file, so that their fixtures are made once."""
-    if item.get_closest_marker("xdist_group") is None:
-        family = item.callspec.params.get("family") if hasattr(item, "callspec") else None
-        folder = item.path.parent
-        alike = folder if folder != ROOT and (folder / "conftest.py").exists() else item.path
-        item.add_marker(pytest.mark.xdist_group(family if family in models.FAMILIES else str(alike.relative_to(ROOT))))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from .fixtures.sharing import ByFixtures
+
+    return ByFixtures(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.fixture(scope="session")

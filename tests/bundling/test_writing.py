@@ -12,8 +12,6 @@ from dsee_compress.store import results
 from ..fixtures import decoders, models
 from .test_predict import AWKWARD, refused
 
-pytestmark = pytest.mark.xdist_group("decoders")
-
 
 @pytest.fixture(scope="module", params=decoders.FAMILIES)
 def export(request, pruned_decoders, tmp_path_factory) -> Path:

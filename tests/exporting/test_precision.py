@@ -107,9 +107,9 @@ def parts(folder, name: str) -> dict[str, float]:
     return shares.megabytes(folder / ARTIFACTS[name], architectures.get(checkpoint.read(folder).architecture))
 
 
-@pytest.mark.xdist_group("bert")
-def test_the_way_goes_on_from_every_precision(everything_folders, style):
-    everything = everything_folders("bert", style)
+@pytest.mark.parametrize("name", ["bert"])
+def test_the_way_goes_on_from_every_precision(everything_folders, name, style):
+    everything = everything_folders(name, style)
     dsee_compress.validate(everything, max_drop=0.5, max_compression_drop=0.5)
     measured = checkpoint.read(dsee_compress.benchmark(everything, samples=10, rounds=2, sequence_length=16))
     assert {*ARTIFACTS} <= measured.metrics.keys()
@@ -121,11 +121,11 @@ def test_the_way_goes_on_from_every_precision(everything_folders, style):
     assert [row["artifact"] for row in rows] == [f"pruned_{name}" for name in EVERY]
 
 
-@pytest.mark.xdist_group("bert")
-def test_a_file_says_what_it_is(everything_folders, bert_pruned, style):
-    said = metadata.read(everything_folders("bert", style) / ARTIFACTS["int4"])
+@pytest.mark.parametrize("name", ["bert"])
+def test_a_file_says_what_it_is(everything_folders, pruned_folders, name, style):
+    said = metadata.read(everything_folders(name, style) / ARTIFACTS["int4"])
     assert said["precision"] == "int4" and said["labels"] == '["bad", "good"]'
-    assert said["made_from"] == f"prune {checkpoint.fingerprint(bert_pruned)}"
+    assert said["made_from"] == f"prune {checkpoint.fingerprint(pruned_folders(name))}"
     assert said["graph"].startswith(style) and said["max_length"] == "128"
 
 

@@ -17,8 +17,6 @@ from dsee_compress.stages import common
 
 from ..fixtures import decoders, models
 
-pytestmark = pytest.mark.xdist_group("decoders")
-
 PRECISIONS = ["fp32", "int8", "int4"]
 LENIENT = {"max_drop": 0.9, "max_compression_drop": 0.95, "max_new_tokens": 12}
 

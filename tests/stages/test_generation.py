@@ -15,8 +15,6 @@ from dsee_compress.weights import load_tensors
 
 from ..fixtures import decoder_stages, decoders, models
 
-pytestmark = pytest.mark.xdist_group("decoders")
-
 
 @pytest.fixture(scope="module", params=decoders.FAMILIES)
 def family(request) -> str:
