@@ -315,16 +315,9 @@ CHANGES: dict[str, Change] = {
     "as it is": lambda draw, model: None,
 }
 NEVER_RIGHT = {
-    *(
-        "a layer more in the config",
-        "a layer less in the config",
-        "config bytes",
-        "config file",
-        "weights bytes",
-        "weights file",
-    ),
-    *("weights header", "NaN", "infinity", "a tensor less", "a layer more", "another shape", "int8", "broken parts"),
-    "too many tokens",
+    *("a layer more in the config", "a layer less in the config", "config bytes", "config file", "weights bytes"),
+    *("weights file", "weights header", "NaN", "infinity", "a tensor less", "a layer more", "another shape", "int8"),
+    *("broken parts", "too many tokens"),
 }
 ALWAYS_RIGHT = {"as it is", "fp16", "fp64", "padded", "cut"}
 
