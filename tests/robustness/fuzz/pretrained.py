@@ -337,11 +337,9 @@ def _same(folder: Path) -> str:
         update.up.data.zero_()
         update.values.data.zero_()
     reference = AutoModel.from_pretrained(folder / "model", dtype=torch.float32).eval()
-    rows = [
-        {name: value for name, value in row.items() if name != "labels"}
-        for row in list(tasks.encode(task, "validation", ours))[:4]
-    ]
+    rows = list(tasks.encode(task, "validation", ours))[:4]
     batch = tasks.collator(ours)(rows)
+    del batch["labels"]
     lines = Path(task.data, "validation.jsonl").read_text().splitlines()
     with torch.no_grad():
         found = model.base_model(**batch).last_hidden_state
