@@ -3,15 +3,18 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import checkpoint, targets
 from ..checkpoint import Stage
 from ..configs import RunConfig
-from ..errors import UserError, shown
+from ..errors import UserError, first_line, shown
 from ..option_types import split_commas
 from ..store import lock
 from ..yaml_text import from_yaml
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 PATHS = {
     "finetune": {"model", "data"},
@@ -142,7 +145,7 @@ def check(config: RunConfig, run: Path) -> list[str]:
     architectures.require_length(model, "prune.sequence_length", config.prune.sequence_length)
     benchmark.require_lengths(model, config.benchmark, "benchmark.")
     adapters.shapes(config.finetune, model.num_hidden_layers)
-    selection.require_reachable(architectures.blank(model), config.prune)
+    selection.require_reachable(_blank(model, config.finetune.model), config.prune)
     trained_on = data.locate(config.finetune.data)
     task = tasks.describe(trained_on, config.finetune)
     measured_on = data.locate(config.validation.data or trained_on)
@@ -163,6 +166,16 @@ def run(config: RunConfig, output: Path, overwrite: bool = False) -> Path:
     for stage in plan(config, output, overwrite):
         stage.start()
     return output
+
+
+def _blank(model: "PretrainedConfig", name: str) -> "PreTrainedModel":
+    """The model that a config describes, without storage; UserError where transformers can build none by it."""
+    from .. import architectures
+
+    try:
+        return architectures.blank(model)
+    except Exception as error:  # whatever a number that is none, too large or negative leads to
+        raise UserError(f"the config.json of model {name!r} is of no model: {first_line(error)}") from error
 
 
 def _apply(content: dict[str, Any], setting: str) -> None:

@@ -20,52 +20,15 @@ from .case import ACCEPTED, REFUSED, Case, in_child
 Row = dict[str, Any]
 WORDS = ("film", "story", "lovely", "dull", "the", "was", "a", "town", "warm", "cold")
 SPICE = (
-    *(
-        "a, b",
-        'say "so"',
-        "two\nlines",
-        "a\r\nb",
-        "tab\there",
-        "'",
-        "1.0",
-        "01",
-        "NA",
-        "null",
-        "None",
-        "2024-01-01",
-        "1e5",
-    ),
-    *(
-        "",
-        " ",
-        " spaces ",
-        "😀",
-        "中文 日本語",
-        "e\u0301",
-        "\u202e",
-        "\ufeff",
-        "<b>",
-        "[bold]",
-        "\\n",
-        "#",
-        "%",
-        "TRUE",
-        "a;b",
-    ),
-    *("\u2028", "\x85", "\x0b\x0c", "long " * 200, "=1+1", "\\", "{", "[CLS] x [SEP]", "\x7f", "\u00a0"),
+    *("a, b", 'say "so"', "two\nlines", "a\r\nb", "tab\there", "'", "1.0", "01", "NA", "null", "None", "2024-01-01"),
+    *("1e5", "", " ", " spaces ", "😀", "中文 日本語", "e\u0301", "\u202e", "\ufeff", "<b>", "[bold]", "\\n", "#", "%"),
+    *("TRUE", "a;b", "\u2028", "\x85", "\x0b\x0c", "long " * 200, "=1+1", "\\", "{", "[CLS] x [SEP]", "\x7f"),
+    *("\u00a0",),
 )
 LABELS = (
     *(("bad", "good"), ("01", "1"), ("TRUE", "FALSE"), ("None", "null"), ("2024-01-01", "2024-01-02"), ("a,b", 'a"b')),
-    *(
-        ("1.10", "1.1"),
-        ("é", "e"),
-        ("1e5", "100000"),
-        (" x", "x"),
-        ("nan", "inf"),
-        ("<b>", "[b]"),
-        ("x" * 300, "y"),
-        ("-1", "1"),
-    ),
+    *(("1.10", "1.1"), ("é", "e"), ("1e5", "100000"), (" x", "x"), ("nan", "inf"), ("<b>", "[b]"), ("x" * 300, "y")),
+    *(("-1", "1"),),
 )
 INT_LABELS = ((0, 1), (1, 2), (-1, 1), (10, 9))
 
@@ -328,8 +291,8 @@ DAMAGES: dict[str, dict[str, Damage]] = {
 NEVER_RIGHT = {
     *("empty", "zeros", "random bytes", "missing", "a folder", "a link to nothing", "a link to itself", "a pipe"),
     *("two files", "another name", "upper case", "gzip", "UTF-16", "no rows", "empty lines alone", "half a character"),
-    *("no JSON", "a key twice", "digits", "half a surrogate pair", "a column twice"),
-    *("another header", "semicolons", "tabs", "a pretty file"),
+    *("no JSON", "a key twice", "digits", "half a surrogate pair", "a column twice", "another header", "semicolons"),
+    *("tabs", "a pretty file"),
     *(
         f"text of {kind}"
         for kind in ("nulls", "all null", "lists", "bytes", "floats", "fractions", "booleans", "dates")
