@@ -90,7 +90,7 @@ def writing(output: Path, overwrite: bool) -> Iterator[Path]:
         fsync(place.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    restore(place)
+        restore(place)  # after a stop between the two renames, too
     distributed.wait()
 
 

@@ -94,6 +94,23 @@ def test_killed_at_any_point_nothing_is_lost_and_the_next_run_ends_it(tmp_path):
     assert last > 6
 
 
+def test_stopped_between_the_two_renames_the_old_folder_is_put_back(tmp_path, monkeypatch):
+    output = write_old(tmp_path / "made")
+    before = files(output)
+
+    def stop(self, target):
+        original(self, target)
+        if target.name == ".made.replaced":
+            raise KeyboardInterrupt
+
+    original = Path.rename
+    monkeypatch.setattr(Path, "rename", stop)
+    with pytest.raises(KeyboardInterrupt), checkpoint.writing(output, overwrite=True) as folder:
+        (folder / "new").write_text("new")
+    assert files(output) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
 def test_a_folder_of_before_the_list_is_replaced_by_known_names(tmp_path):
     output = tmp_path / "made"
     output.mkdir()
