@@ -3,6 +3,7 @@
 A child is a process of its own: it can be killed, run out of memory or crash without its parent.
 """
 
+import gc
 import importlib
 import os
 import re
@@ -24,7 +25,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 _STAGES = ("benchmark", "bundle", "export", "finetune", "peft", "prune", "report", "run", "validate")
 _LIBRARIES = (
     *("cpuinfo", "matplotlib.backends.backend_svg", "onnx", "scipy.io", "sympy"),
-    *("onnxruntime.quantization", "onnxruntime.transformers.optimizer", "optimum.exporters.onnx"),
+    *("onnxruntime.quantization", "onnxruntime.transformers.optimizer", "optimum.exporters.onnx.model_configs"),
     *(f"dsee_compress.stages.{stage}" for stage in _STAGES),
     "dsee_compress_cli.main",
 )
@@ -32,11 +33,17 @@ _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.sym
 
 
 def preload() -> None:
-    """Import what the commands import inside themselves; nothing is run that would start a thread."""
+    """Import what the commands import inside themselves, and find out about the machine what they cache.
+
+    Nothing is run that would start a thread.
+    """
     for name in _LIBRARIES:
         importlib.import_module(name)
     import torch
 
+    from dsee_compress.evaluation import environment
+
+    environment.cpu_flags()
     torch.set_num_threads(1)
 
 
@@ -143,6 +150,7 @@ class Process:
         code = 1
         try:
             os.setsid()
+            gc.freeze()  # what the parent has made need not be searched for garbage
             for number, path, flags in (
                 (0, stdin or Path(os.devnull), os.O_RDONLY),
                 (1, self._log / "stdout", os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
