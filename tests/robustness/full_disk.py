@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,16 @@ def disk(trial: Trial, workshop: Workshop) -> None:
         outcome = workshop.start(stage, overwrite=older is not None).wait()
         trial.require(outcome.code == 0, f"with room, exit code {outcome.code}: {outcome.stderr[-300:]!r}")
         require_same(trial, workshop, 0)
+
+
+def can_mount() -> bool:
+    """Whether this user may mount memory file systems."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with _mounted(Path(folder)):
+                return True
+        except (OSError, subprocess.CalledProcessError):
+            return False
 
 
 class _Mount:

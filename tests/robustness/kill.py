@@ -141,7 +141,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stage", action="append", choices=STAGES, help="This stage alone; may be repeated.")
     parser.add_argument("--folder", type=Path, help="Where to work; a temporary folder if not given.")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.disks and not full_disk.can_mount():
+        parser.error("full disks are small memory file systems, which this user may not mount: be root, or --disks 0")
+    return asked
 
 
 def main() -> int:
