@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from . import distributed, loading
-from .configs import MetricName, StrictConfig, TaskName
+from .configs import BundleConfig, ExportConfig, FinetuneConfig, MetricName, PruneConfig, StrictConfig, TaskName
 from .errors import UserError, first_line
-from .progress import console
+from .progress import tell
 from .store import contents as contents_of_stages
 from .store import folders, mark, results, watch
 from .store.folders import MANIFEST as MANIFEST
@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 Stage = Literal["finetune", "prune", "export", "bundle"]
+OPTIONS: dict[Stage, type[StrictConfig]] = {
+    "finetune": FinetuneConfig,
+    "prune": PruneConfig,
+    "export": ExportConfig,
+    "bundle": BundleConfig,
+}
 _LIBRARIES = (
     "dsee-compress",
     "torch",
@@ -230,9 +236,10 @@ def up_to_date(output: Path, stage: Stage, config: dict[str, Any], identity: dic
         return False
     there = read(output)
     was = dict(there.inputs, **({"parent": there.parent.fingerprint} if there.parent else {}))
+    options = _defaults(stage, config.keys() - there.config.keys()) | there.config
     differences = [
         f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
-        for before, now in ((there.config, config), (was, identity))
+        for before, now in ((options, config), (was, identity))
         for name in sorted({*before, *now})
         if json.dumps(before.get(name)) != json.dumps(now.get(name))  # the order of patterns counts
     ]
@@ -240,6 +247,12 @@ def up_to_date(output: Path, stage: Stage, config: dict[str, Any], identity: dic
         raise UserError(f"{output} was made otherwise ({'; '.join(differences)}); use --overwrite to replace it")
     discard_resumable(output)
     return True
+
+
+def _defaults(stage: Stage, names: Set[str]) -> dict[str, Any]:
+    """What options stand at that the version which wrote a folder did not know."""
+    fields = OPTIONS[stage].model_fields
+    return {name: fields[name].get_default() for name in names if name in fields}
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -266,7 +279,7 @@ def remembered(path: Path, make: Callable[[], dict[str, "Tensor"]]) -> dict[str,
         try:
             mark.read(folder)
         except ValueError as error:
-            console.print(f"{folder / str(error)} is damaged; this part starts anew", markup=False, soft_wrap=True)
+            tell(f"{folder / str(error)} is damaged; this part starts anew")
             shutil.rmtree(folder)
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -292,10 +305,8 @@ def _resumable(output: Path, key: dict[str, Any]) -> Path:
         if json.dumps(json.loads(key_file.read_text())) == json.dumps(key):
             return folder
     if folder.is_dir():
-        console.print(
+        tell(
             f"{folder} is damaged, or of a training with other options; training starts anew",
-            markup=False,
-            soft_wrap=True,
         )
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

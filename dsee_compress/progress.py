@@ -30,10 +30,13 @@ class TextConsole(Console):
 
 
 console = TextConsole(stderr=True, quiet=not distributed.is_main())
-PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True}
-"""How a line with names of the user's is printed: in one piece and one colour."""
 PULSE = 30.0
 """Seconds between two lines of progress where there is no terminal."""
+
+
+def tell(line: str) -> None:
+    """Print a line in one piece and one colour, whatever names of the user's stand in it."""
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -56,11 +59,11 @@ def pulse(line: Callable[[], str]) -> Iterator[None]:
         return
     ended = threading.Event()
 
-    def tell() -> None:
+    def repeat() -> None:
         while not ended.wait(PULSE):
-            console.print(f"… {line()}", **PLAIN)
+            tell(f"… {line()}")
 
-    teller = threading.Thread(target=tell, daemon=True)
+    teller = threading.Thread(target=repeat, daemon=True)
     teller.start()
     try:
         yield

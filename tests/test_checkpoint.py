@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -62,8 +63,6 @@ def test_json_is_replaced_as_a_whole(tmp_path):
 
 
 def test_fingerprint_follows_weights_and_config_but_not_timings_or_reports(bert_pruned, tmp_path):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(bert_pruned, copy)
     original = checkpoint.fingerprint(bert_pruned)
@@ -82,8 +81,6 @@ def test_fingerprint_follows_weights_and_config_but_not_timings_or_reports(bert_
 
 
 def test_loading_is_strict_about_the_described_structure(bert_pruned, tmp_path):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(bert_pruned, copy)
     manifest = json.loads((copy / "dsee.json").read_text())
@@ -101,8 +98,6 @@ def test_reload_is_bit_equal(pruned):
 
 
 def test_a_moved_run_still_knows_its_parents(bert_pruned, tmp_path):
-    import shutil
-
     run = tmp_path / "moved"
     shutil.copytree(bert_pruned.parent, run)
     assert checkpoint.parent_of(run / "prune", checkpoint.read(run / "prune")) == run / "finetune"
@@ -119,8 +114,6 @@ def test_a_folder_behind_a_link_knows_its_parents(bert_pruned, tmp_path):
 
 
 def test_what_a_kill_after_the_last_step_left_is_cleared(tmp_path, bert_pruned):
-    import shutil
-
     output = tmp_path / "made"
     shutil.copytree(bert_pruned, output)
     (tmp_path / ".made.replaced").mkdir()
@@ -133,8 +126,6 @@ def test_what_a_kill_after_the_last_step_left_is_cleared(tmp_path, bert_pruned):
 
 @pytest.mark.parametrize("held", ["file", "folder", "stage"])
 def test_nothing_but_the_stages_own_output_is_overwritten(bert_pruned, tmp_path, held):
-    import shutil
-
     output = tmp_path / "output"
     if held == "file":
         output.write_text("mine")
@@ -160,8 +151,6 @@ def test_a_damaged_output_of_the_stage_is_overwritten(bert_pruned, tmp_path):
 
 
 def test_no_output_takes_the_place_of_its_source(bert_pruned, tmp_path):
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(bert_pruned.parent, run)
     for output in (run / "prune", run):
@@ -180,3 +169,15 @@ def test_checkpoints_of_another_config_are_not_resumed_from(tmp_path):
     (state / "checkpoint-1").mkdir()
     assert (checkpoint.resumable(tmp_path / "made", {"rank": 8}) / "checkpoint-1").exists()
     assert not (checkpoint.resumable(tmp_path / "made", {"rank": 4}) / "checkpoint-1").exists()
+
+
+def test_an_option_that_an_earlier_version_did_not_know_stands_at_its_default(bert_tuned, tmp_path):
+    output = tmp_path / "finetune"
+    shutil.copytree(bert_tuned, output)
+    manifest = json.loads((output / "dsee.json").read_text())
+    now = dict(manifest["config"])
+    assert manifest["config"].pop("trust_remote_code") is False
+    (output / "dsee.json").write_text(json.dumps(manifest))
+    assert checkpoint.up_to_date(output, "finetune", now, manifest["inputs"], overwrite=False)
+    with pytest.raises(UserError, match="trust_remote_code was False and is now True"):
+        checkpoint.up_to_date(output, "finetune", now | {"trust_remote_code": True}, manifest["inputs"], False)

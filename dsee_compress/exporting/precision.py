@@ -9,7 +9,7 @@ from typing import Any
 from ..configs import Precision
 from ..errors import UserError
 from ..evaluation.inputs import Batch
-from ..progress import console, quiet
+from ..progress import quiet, tell
 from . import attention, files, half, one_query, outliers, probe, rounding, static
 from .activation import approximate_gelu
 
@@ -44,7 +44,7 @@ def fp16(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str
     try:
         batches = samples()
     except UserError as error:
-        console.print(f"fp16's range is checked on random tokens: {error}", markup=False, soft_wrap=True)
+        tell(f"fp16's range is checked on random tokens: {error}")
         batches = []
     if not batches:
         batches, looked_at = probe.random_examples(source), "random tokens"
@@ -60,7 +60,7 @@ def int8(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str
     try:
         batches = samples()
     except UserError as error:
-        console.print(f"int8 is rounded without a look at examples: {error}", markup=False, soft_wrap=True)
+        tell(f"int8 is rounded without a look at examples: {error}")
         dynamic_int8(source, target, reduce_range=rules.reduce_range)
         return {"reduce_range": rules.reduce_range, "equalised": None}
     with _in_size(source, target, rules, batches) as (in_size, equalised):

@@ -12,7 +12,7 @@ from ..configs import BenchmarkConfig
 from ..errors import UserError
 from ..evaluation import decoder_latency, environment, latency, session
 from ..evaluation.latency import Setting
-from ..progress import console, step
+from ..progress import step, tell
 from ..store import lock, watch
 from ..targets import Target
 from . import common
@@ -57,7 +57,7 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
     obstacle = targets.obstacle(target)
     rows = []
     if obstacle:
-        console.print(f"not measured here: the target is {manifest.config['target']}; {obstacle}", markup=False)
+        tell(f"not measured here: the target is {manifest.config['target']}; {obstacle}")
     else:
         session.require_provider(provider)
         vocabulary = min(model.vocab_size, *(_vocabulary(path.parent, model.vocab_size) for path in named.values()))

@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..evaluation import inputs, parity
 from ..evaluation.inputs import Batch, Logits
 from ..evaluation.parity import Gate, Parity
-from ..progress import PLAIN, console
+from ..progress import tell
 from . import examination
 from .examination import Collator
 
@@ -48,7 +48,7 @@ def gate_batches(rows: Any, collator: Collator) -> list[Batch]:
 def tell_read(**splits: Any) -> None:
     """Say in a line which columns of each encoded split were read, and how many rows there are."""
     for split, rows in splits.items():
-        console.print(f"read {split}: {rows.info.description}, {len(rows):,} rows", **PLAIN)
+        tell(f"read {split}: {rows.info.description}, {len(rows):,} rows")
 
 
 def logits_of(model: PreTrainedModel, batches: list[Batch]) -> list[Logits]:
@@ -86,10 +86,8 @@ def measured_here(path: Path, key: dict[str, Any]) -> bool:
             if name in key and (changes := _changes(before.get(name, {}), key[name]))
         ]
         if elsewhere:
-            console.print(
+            tell(
                 f"{path.name} was measured before {' and '.join(elsewhere)}; measuring here",
-                markup=False,
-                soft_wrap=True,
             )
     return False
 

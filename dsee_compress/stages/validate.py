@@ -14,7 +14,7 @@ from ..errors import GateError
 from ..evaluation import bootstrap, environment, parity, session
 from ..evaluation.bootstrap import Sampled
 from ..evaluation.inputs import Logits
-from ..progress import console, step
+from ..progress import step, tell
 from ..reporting import wording
 from ..reporting.wording import Wording
 from ..store import lock, watch
@@ -64,7 +64,7 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
         data.require_unchanged(read, task.data, config.split)
         common.tell_read(**{config.split: exam.rows})
     for name, obstacle in missing.items():
-        console.print(f"{name} is {places.VERDICT}: {obstacle}", markup=False, soft_wrap=True)
+        tell(f"{name} is {places.VERDICT}: {obstacle}")
     answers = _answers_of_lineage(chain, exams, asked)
 
     predictions = {name: answer.predictions for name, answer in answers.items()}
@@ -115,7 +115,7 @@ def _answers_of_lineage(
     """The answers of every model in `chain` that this machine can ask, in the tokens of its own vocabulary."""
     answers = {}
     if chain[0][1].parent is not None:
-        console.print(f"{chain[0][0]}: its parent folder is gone or changed; measuring without it", markup=False)
+        tell(f"{chain[0][0]}: its parent folder is gone or changed; measuring without it")
     for source, described in chain:
         exam = exams[vocabulary.is_trimmed(described)]
         if described.stage == "export":

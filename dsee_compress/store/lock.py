@@ -19,7 +19,7 @@ from typing import ParamSpec, TypeVar
 
 from .. import distributed
 from ..errors import UserError, first_line
-from ..progress import console
+from ..progress import tell
 from . import folders
 
 _Parameters = ParamSpec("_Parameters")
@@ -121,10 +121,8 @@ def _take(file: Path, named: Path) -> int:
             except OSError as error:
                 if error.errno not in _UNKNOWN:
                     raise
-                console.print(
+                tell(
                     f"{named} cannot be locked ({first_line(error)}); see that no other process writes to it",
-                    markup=False,
-                    soft_wrap=True,
                 )
             if _is_at(descriptor, file):  # and not removed between open and flock by the one that held it
                 os.ftruncate(descriptor, 0)

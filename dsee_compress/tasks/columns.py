@@ -5,7 +5,7 @@ from typing import Any
 
 from ..configs import nearest
 from ..errors import UserError
-from ..progress import PLAIN, console
+from ..progress import tell
 from .files import SAMPLE, Table
 
 PAIRS = (
@@ -49,10 +49,9 @@ def find_text(table: Table, given: list[str] | None, label: str, where: str) -> 
     found = _usual(columns, label, where)
     for name in _other_texts(table, {*found, label}):
         both = f" --text {found[0]},{name}" if len(found) == 1 else " --text"
-        console.print(
+        tell(
             f"{where} holds texts in {name!r}, too, which are not read; if they belong to the input, name the "
             f"columns with{both}",
-            **PLAIN,
         )
     return found
 

@@ -9,7 +9,7 @@ from .. import architectures, checkpoint, loading
 from ..checkpoint import Task
 from ..configs import TaskName
 from ..errors import UserError, first_line
-from ..progress import console
+from ..progress import tell
 from . import fit, of, weights
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def load(
 
     examined = examine(location, task.name, task.max_length, trusted=trusted)
     for note in examined.notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+        tell(note)
     config = examined.config
     config.update(of(task).head(task))
     set_seed(seed)

@@ -14,7 +14,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .. import checkpoint, distributed
 from ..errors import UserError
-from ..progress import console, duration, pulse
+from ..progress import console, duration, pulse, tell
 from ..store import mark
 
 
@@ -56,9 +56,7 @@ def last_whole_checkpoint(folder: Path) -> tuple[str | None, float]:
         except ValueError as error:
             if (path / mark.MARK).exists():
                 before = "the checkpoint before" if _checkpoints(folder)[0] != path else "the start"
-                console.print(
-                    f"{path / str(error)} is damaged; training goes on from {before}", markup=False, soft_wrap=True
-                )
+                tell(f"{path / str(error)} is damaged; training goes on from {before}")
             shutil.rmtree(path)
     return None, 0.0
 
