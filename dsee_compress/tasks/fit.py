@@ -99,6 +99,7 @@ def settle(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig", whe
             tokenizer.pad_token = tokenizer.eos_token
         config.pad_token_id = tokenizer.pad_token_id
         return told
+    told += _settle_side(tokenizer, where)
     told += _settle_padding(tokenizer, config, where)
     told += _settle_types(tokenizer, config, where)
     return told + _without_ends(tokenizer, where)
@@ -127,6 +128,14 @@ def _require_unknown_token(tokenizer: "PreTrainedTokenizerBase", where: str) -> 
         raise UserError(f"{missing}; {add}")
 
 
+def _settle_side(tokenizer: "PreTrainedTokenizerBase", where: str) -> list[str]:
+    """Padding stands at the end: at the start it would move the positions of a text by the longest beside it."""
+    if tokenizer.padding_side != "left":
+        return []
+    tokenizer.padding_side = "right"
+    return [f"{where}: its tokenizer pads at the start, which would move positions; it pads at the end here"]
+
+
 def _settle_padding(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig", where: str) -> list[str]:
     """Padding is masked: any token will do, but where positions are counted from the config's, whose id stays."""
     told = []
@@ -143,11 +152,6 @@ def _settle_padding(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedCon
         config.pad_token_id = tokenizer.pad_token_id
     counted = architectures.get(config.model_type).positions_after_padding
     if counted and tokenizer.pad_token_id != config.pad_token_id:
-        if tokenizer.padding_side == "left":
-            raise UserError(
-                f"the tokenizer in {where} pads at the start, with token {tokenizer.pad_token_id}, and the model "
-                f"counts positions by token {config.pad_token_id}; set its padding_side to right"
-            )
         told.append(
             f"{where}: padding is token {tokenizer.pad_token_id}, and positions are counted by the config's "
             f"pad_token_id {config.pad_token_id}, as in pretraining"

@@ -193,9 +193,16 @@ def test_positions_of_a_roberta_are_counted_from_its_own_padding_id(tmp_path):
     torch.testing.assert_close(alone, beside[: len(alone)], atol=1e-5, rtol=0)
 
 
-def test_padding_at_the_start_would_shift_the_positions_of_a_roberta(tmp_path):
-    folder = write(tmp_path / "model", "roberta", word_pieces(padding_side="left"), pad_token_id=1)
-    refused(folder, "pads at the start, with token 0, and the model counts positions by token 1")
+@pytest.mark.parametrize("family, padding", [("bert", 0), ("roberta", 1)])
+def test_padding_at_the_start_goes_to_the_end_where_it_moves_no_position(tmp_path, family, padding):
+    """A text alone and the same beside a longer one are the same to the model."""
+    folder = write(tmp_path / "model", family, word_pieces(padding_side="left"), pad_token_id=padding)
+    assert "it pads at the end here" in examine(folder).notes[0]
+    model, tokenizer = pretrained.load(str(folder), TASK, seed=0)
+    single, padded = (batch(tokenizer, *pairs) for pairs in ([PAIR], [PAIR, ("the film " * 9, "was")]))
+    with torch.inference_mode():
+        alone, beside = (model.eval().base_model(**fed).last_hidden_state[0] for fed in (single, padded))
+    torch.testing.assert_close(alone, beside[: len(alone)], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("padding, longest", [(0, 141), (1, 140), (3, 138)])
