@@ -324,7 +324,10 @@ def model_config(folder: Path) -> "PretrainedConfig":
     """A stage folder's config.json; UserError if it is missing or damaged."""
     loading.require_no_code(folder, "no stage wrote it so; write the folder again")
     try:
-        return loading.config_of(folder)
+        config = loading.config_of(folder)
+        if not isinstance(config.vocab_size, int):
+            raise TypeError("vocab_size")
+        return config
     except Exception as error:  # transformers raises what a damaged entry happens to cause
         raise UserError(f"{folder}/config.json is missing or damaged; write the folder again") from error
 
