@@ -21,7 +21,7 @@ PRUNE = {"heads": 0.25, "neurons": 0.3, "retune_epochs": 2, "learning_rate": 0.0
 
 
 def launch(*command: object) -> subprocess.CompletedProcess[str]:
-    """Two processes of a module (`-m NAME`) or a script."""
+    """Two processes of a program (`--no-python PATH`) or a script."""
     return run(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command)
 
 
@@ -31,7 +31,7 @@ def run(*command: object) -> subprocess.CompletedProcess[str]:
 
 def shell(command: str, *arguments: object, **options: object) -> list[object]:
     flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
-    return ["-m", "dsee_compress_cli.main", command, *arguments, *flags]
+    return ["--no-python", Path(sys.executable).with_name("dsee-compress"), command, *arguments, *flags]
 
 
 def same(one: Path, other: Path, tolerance: float) -> bool:
@@ -141,7 +141,8 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(still, da
 def test_accelerate_trains_as_torchrun_does(still, data, two, tmp_path):
     accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     options = {"output": tmp_path / "finetune", "batch_size": 16, **FINETUNE, **EVERYWHERE}
-    done = run(*accelerate, *shell("finetune", model=still["bert"], data=data, **options))
+    _, *command = shell("finetune", model=still["bert"], data=data, **options)
+    done = run(*accelerate, "--no_python", *command)
     assert done.returncode == 0, done.stderr
     assert checkpoint.read(tmp_path / "finetune").metrics["training"]["processes"] == 2
     assert same(tmp_path / "finetune" / "adapter.safetensors", two / "adapter.safetensors", 1e-6)
