@@ -65,6 +65,8 @@ class Stage:
     """Files and folders that are each whole or not there."""
     put: Callable[[Input, Path, int], None] = field(default=_nothing)
     """Puts what a variant needs into the working folder."""
+    needs: tuple[str, ...] = ()
+    """Inputs that are made in the working folder, before anything is put there, with {} for the variant."""
     refuses: bool = True
     """Whether another content is refused without --overwrite."""
     skips: bool = True
@@ -191,7 +193,14 @@ STAGES = {
         Stage("validate", _validate, ("exported0", f"exported0/{RESULTS[0]}"), _copies(*_CHAIN), refuses=False),
         Stage("benchmark", _benchmark, ("exported0", f"exported0/{RESULTS[1]}"), _copies(*_CHAIN), refuses=False),
         Stage("bundle", _bundle, ("out", "out.zip"), may_vanish=("out.zip",), together=("out", "out.zip")),
-        Stage("report", _report, tuple(f"exported0/{name}" for name in _PAGES), _measured, refuses=False),
+        Stage(
+            "report",
+            _report,
+            tuple(f"exported0/{name}" for name in _PAGES),
+            _measured,
+            needs=tuple(f"{name}.{{}}" for name in RESULTS),
+            refuses=False,
+        ),
         Stage(
             "run",
             _run,

@@ -69,6 +69,8 @@ class Workshop:
         """
         if older is not None:
             self.reference(stage, older)
+        for name in stage.needs:
+            self.given(name.format(variant))
         for path in self.work.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
