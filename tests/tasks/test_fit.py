@@ -1,7 +1,6 @@
 """Tokenizer and model: what the one gives is what the other takes, or is refused before anything is trained."""
 
 import json
-import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-import dsee_compress
 from dsee_compress import architectures, tasks
-from dsee_compress.adapters import model as adapters
-from dsee_compress.bundling import predict
 from dsee_compress.checkpoint import Task
 from dsee_compress.errors import UserError
-from dsee_compress.evaluation import parity, session
-from dsee_compress.evaluation.inputs import random_batches
-from dsee_compress.exporting import encoder
 from dsee_compress.tasks import pretrained
 
 from ..fixtures import decoders, models
@@ -80,49 +73,6 @@ def logits(folder: Path, fed: dict[str, Any]) -> Any:
 def batch(tokenizer: PreTrainedTokenizerBase, *pairs: tuple[str, ...]) -> dict[str, Any]:
     """Pairs as the trainer and every later stage give them to the model."""
     return tasks.collator(tokenizer)([dict(tokenizer(*pair)) for pair in pairs])
-
-
-def test_a_bert_whose_tokenizer_gives_no_token_types(tmp_path):
-    """Zeros all the way, also for the second text of a pair; the backend would call it type 1."""
-    tokenizer = word_pieces(model_input_names=["input_ids", "attention_mask"])
-    folder, draw = write(tmp_path / "model", "bert", tokenizer), random.Random(1)
-    for split, count in (("train", 32), ("validation", 16)):
-        (tmp_path / "data").mkdir(exist_ok=True)
-        models.write_jsonl(
-            tmp_path / "data" / f"{split}.jsonl",
-            [
-                {
-                    "sentence1": " ".join(draw.choices(models._PLAIN, k=1 + index % 5)),
-                    "sentence2": draw.choice(models._GOOD if index % 2 else models._BAD),
-                    "label": "ab"[index % 2],
-                }
-                for index in range(count)
-            ],
-        )
-    tuned = dsee_compress.finetune(
-        model=str(folder), data=str(tmp_path / "data"), output=tmp_path / "tuned", epochs=1, max_length=32
-    )
-    exported = dsee_compress.export(tuned, output=tmp_path / "onnx", precision="fp32,int8")
-    dsee_compress.validate(exported, max_drop=1.0, max_compression_drop=1.0)
-    bundle = dsee_compress.bundle(exported, output=tmp_path / "bundle", precision="fp32")
-
-    model, pairs = predict.Model(bundle), [PAIR, ("lovely", "some town and it felt rather cold")]
-    found = model.answer([model.encode(pair) for pair in pairs])
-    reference, theirs = adapters.load_merged(tuned), AutoTokenizer.from_pretrained(folder)
-    fed = theirs(*map(list, zip(*pairs, strict=True)), padding=True, return_tensors="pt")
-    assert [*fed] == ["input_ids", "attention_mask"]
-    with torch.inference_mode():
-        wanted = reference(**fed).logits.softmax(-1).max(-1)
-    np.testing.assert_allclose([answer["score"] for answer in found], wanted.values, atol=1e-5)
-
-
-def test_a_portable_graph_asks_for_what_the_tokenizer_gives(tmp_path):
-    model = architectures.from_config(models.build("bert").config).eval()
-    encoder.write(model, tmp_path / "model.onnx", "portable", 23, "cpu", ["input_ids", "attention_mask"])
-    (fed,) = random_batches([(3, 31)], models.VOCABULARY, ["input_ids", "attention_mask"])
-    with session.Session(tmp_path / "model.onnx", threads=1) as live:
-        assert live.inputs == [*fed]
-        parity.passed(parity.EXPORT, [parity.torch_forward(model)(fed)], [live.forward(fed)])
 
 
 def test_a_roberta_whose_tokenizer_gives_types_to_pairs(tmp_path):
