@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _CHARACTERS = 64
 """A text of more than so many characters a token of `max_length` is cut."""
+_RUNS = (" {2,}", r"\s{2,}|[\n\r\t]")
+"""Patterns of white space that normalizers make one space, as transformers writes them."""
 _PIECE = 100_000
 """Characters of a text whose tokens are counted at a time."""
 
@@ -127,7 +129,7 @@ def _steps(part: dict[str, Any] | None, several: str) -> list[dict[str, Any]]:
 def _is_local(normalizer: dict[str, Any]) -> bool:
     if normalizer["type"] == "Replace":
         pattern = normalizer["pattern"]
-        return pattern == {"Regex": " {2,}"} or " " not in pattern.get("String", " ")
+        return pattern.get("Regex") in _RUNS or " " not in pattern.get("String", " ")
     return normalizer["type"] in _LOCAL
 
 

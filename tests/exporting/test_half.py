@@ -149,7 +149,7 @@ def test_a_weight_beyond_the_end_stays_in_fp32(tmp_path):
     assert "LayerNormalization" in {
         node.op_type for node in onnx.load(path).graph.node if node.name in figures["fp32_nodes"]
     }
-    assert probe.decibels(probe.logits(path, batches), probe.logits(tmp_path / "half.onnx", batches)) > 40
+    assert probe.decibels(probe.logits(path, batches), probe.logits(tmp_path / "half.onnx", batches)) > 30
 
 
 def test_a_model_that_would_stay_in_fp32_is_refused(tmp_path):

@@ -66,8 +66,18 @@ def test_the_key_holds_machine_versions_threads_and_provider(dense):
     ],
 )
 def test_what_was_measured_elsewhere_is_no_result_of_here_and_said_not_to_be(tmp_path, capsys, change, sentence):
-    key = {"folder": "f", **environment.of_latency("cpu")}
-    checkpoint.write_json(tmp_path / "benchmark.json", {"key": key})
+    key = {"folder": "f", "config": {"sequence_length": [8]}, **environment.of_latency("cpu")}
+    result = {
+        "key": key,
+        "reference": "dense_fp32",
+        "turns": "",
+        "not_measured": "it is for another device",
+        "latency": [],
+        "grid": [],
+        "size": [{"artifact": "dense_fp32", "baseline": False, "size_mb": 1.0, "zipped_mb": 1.0}],
+        "environment": {**environment.describe(), "provider": "cpu", "threads": 1},
+    }
+    checkpoint.write_json(tmp_path / "benchmark.json", result)
     assert common.measured_here(tmp_path / "benchmark.json", key)
     edit_key(tmp_path, change)
     capsys.readouterr()

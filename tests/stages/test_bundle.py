@@ -53,8 +53,8 @@ def test_the_folder_and_the_archive_hold_the_same_whole_bundle(export, tmp_path)
     assert (folder / "model.onnx").read_bytes() == (export / "model_int8.onnx").read_bytes()
 
 
-def test_it_says_what_it_is_and_what_it_was_made_from(export, tmp_path, capsys):
-    folder = dsee_compress.bundle(export, output=tmp_path / "bundle", precision="fp32")
+def test_it_says_what_it_is_and_what_it_was_made_from(export, capsys):
+    folder = dsee_compress.bundle(export, output=export.parent / "bundle beside it", precision="fp32")
     described, parent = json.loads((folder / "bundle.json").read_text()), checkpoint.read(export)
     assert described["schema"] == 1
     assert (described["artifact"], described["precision"], described["task"]) == (

@@ -186,7 +186,7 @@ def test_the_screen_names_the_metric(regression, capsys, monkeypatch, command):
 
     monkeypatch.setenv("COLUMNS", "200")
     manifest = checkpoint.read(regression / "finetune")
-    given = {name: value for name, value in manifest.config.items() if value is not None}
+    given = {name: value for name, value in manifest.config.items() if value not in (None, False)}
     given["targets"] = ",".join(given["targets"])
     tuned = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
     pruned = {"heads": 0.34, "neurons": 0.3, "retune_epochs": 2, "learning_rate": 1e-2, "batch_size": 16}

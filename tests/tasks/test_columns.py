@@ -3,11 +3,9 @@
 import pytest
 from transformers import AutoTokenizer
 
-import dsee_compress
 from dsee_compress import tasks
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.errors import UserError
-from dsee_compress.stages import run
 
 from ..fixtures.models import write_jsonl
 
@@ -86,22 +84,3 @@ def test_what_was_read_says_so(tmp_path, bert):
     task = describe(tmp_path, {"question": "a film", "sentence": "a town", "label": "a, b"})
     rows = tasks.encode(task, "train", AutoTokenizer.from_pretrained(bert))
     assert rows.info.description == "text 'question', 'sentence'; label 'label' ('a, b', other)"
-
-
-def test_every_stage_that_reads_says_what(tmp_path, bert, bert_tuned, data, told):
-    train, validation = (
-        f"read {split}: text 'text'; label 'label' (bad, good), {count} rows"
-        for split, count in (("train", 256), ("validation", 64))
-    )
-
-    def read() -> list[str]:
-        return [line for line in told().splitlines() if line.startswith("read ")]
-
-    pruned = dsee_compress.prune(bert_tuned, output=tmp_path / "prune", heads=0.25, neurons=0.25, retune_epochs=0)
-    assert read() == [train, validation]
-    exported = dsee_compress.export(pruned, output=tmp_path / "export", precision="int8,int8_static")
-    assert read() == [train]
-    dsee_compress.validate(exported, max_drop=0.9, max_compression_drop=0.9)
-    assert read() == [validation]
-    run.check(run.parse_recipe({"finetune": {"model": str(bert), "data": str(data)}}, []), tmp_path / "run")
-    assert read() == [validation]

@@ -210,7 +210,7 @@ def test_a_decoder_with_a_layer_more(tmp_path):
     folder = models.write_gpt2(tmp_path / "gpt2")
     assert examine(folder, "generation").notes == []
     change(folder / "config.json", n_layer=2)
-    refused(folder, "'transformer.h.2.attn.c_attn.bias' among them", "generation")
+    refused(folder, "'transformer.h.2.attn.c_attn.", "generation")
 
 
 def test_an_adapter(folder):
@@ -271,10 +271,9 @@ def test_python_of_a_folder_runs_where_it_is_asked_for(bert, folder, ran, tmp_pa
         name_code(folder, file)
     found = examine(folder, trusted=True)
     assert ran.exists()
-    assert {type(found.config).__module__, type(found.tokenizer).__module__} <= {
-        "transformers.models.bert.configuration_bert",
-        "transformers.models.bert.tokenization_bert_fast",
-    }
+    assert type(found.config).__module__ == "transformers.models.bert.configuration_bert"
+    # transformers 5 has one tokenizer of BERT, and calls it so.
+    assert type(found.tokenizer).__module__.removesuffix("_fast") == "transformers.models.bert.tokenization_bert"
     common.save_tokenizer(found.tokenizer, tmp_path / "saved")
     found.config.save_pretrained(tmp_path / "saved")
     assert loading.code_of(tmp_path / "saved") is None
@@ -301,7 +300,7 @@ def test_python_of_a_stage_folder_never_runs(folder, ran, file):
 
 def test_a_vocabulary_that_needs_sentencepiece(folder):
     (folder / "tokenizer.json").unlink()
-    (folder / "vocab.txt").unlink()
+    (folder / "vocab.txt").unlink(missing_ok=True)
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "DebertaV2Tokenizer", "vocab_type": "spm"}')
     (folder / "spm.model").write_bytes(b"\x0a\x0e\x0a\x05<pad>\x15" + bytes(64))
     refused(folder, "reading spm.model needs sentencepiece, which is not installed; pip install sentencepiece")
@@ -323,7 +322,7 @@ def test_a_local_folder_is_read_without_the_hub(bert, tmp_path, monkeypatch):
         raise AssertionError(f"asked for {arguments[:2]}")
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("transformers.utils.hub._is_offline_mode", False)
+    monkeypatch.setattr("transformers.utils.hub._is_offline_mode", False, raising=False)
     monkeypatch.setattr("socket.getaddrinfo", connect)
     monkeypatch.setattr("socket.socket.connect", connect)
     pretrained.load(str(bert), TASK, seed=0)
