@@ -33,8 +33,7 @@ def disk(trial: Trial, workshop: Workshop) -> None:
         trial.landed = outcome.code != 0
         if trial.landed:
             require_sentence(trial, outcome)
-            partial = [name for name in workshop.litter() if name.endswith(".partial")]
-            trial.require(not partial, f"left behind: {', '.join(partial)}")
+            trial.require(not workshop.halves(), f"left behind: {workshop.halves()}")
             require_whole(trial, workshop, (0,), older)
             in_parts = stage.name in ("run", "report")
             trial.require(in_parts or seen(trial, workshop) == before, "it failed, and its outputs are not as before")

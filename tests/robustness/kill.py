@@ -55,9 +55,9 @@ def stop(trial: Trial, workshop: Workshop, at_operation: bool) -> None:
         )
         trial.require(last_line(outcome).startswith("stopped; "), f"no word of the stop: {outcome.stderr[-300:]!r}")
     trial.require(outcome.code in (0, 128 + number), f"exit code {outcome.code}")
-    running, partial = command.left_running(), [name for name in workshop.litter() if name.endswith(".partial")]
+    running = command.left_running()
     trial.require(not running, f"still running: {running}")
-    trial.require(not partial, f"left behind by a stop: {partial}")
+    trial.require(not workshop.halves(), f"left behind by a stop: {workshop.halves()}")
     require_whole(trial, workshop, (0,), older)
     _again(trial, workshop, older)
 

@@ -153,7 +153,7 @@ def test_files_that_cannot_grow(workshop, stage, size):
     if size:  # stderr is a file, too
         require_sentence(trial, refused)
     assert trial.stage.view(workshop.work) == {}
-    assert not [name for name in workshop.litter() if name.endswith(".partial")]
+    assert not workshop.halves()
     again = workshop.start(trial.stage).wait()
     assert again.code == 0, again.stderr
     require_same(trial, workshop, 0)

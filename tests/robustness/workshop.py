@@ -145,3 +145,7 @@ class Workshop:
     def litter(self) -> Iterator[str]:
         """Hidden files and folders in the working folder."""
         return (str(path.relative_to(self.work)) for path in sorted(self.work.rglob(".*")))
+
+    def halves(self) -> list[str]:
+        """What was begun to be written and is not whole, but for what training keeps to go on from."""
+        return [name for name in self.litter() if name.endswith(".partial") and ".checkpoints" not in name]
