@@ -1,61 +1,83 @@
-"""The folder tree is the design: imports run downwards, and no room reaches up."""
+"""The folder tree is the design: every room has a floor of its own, and imports run downwards."""
 
 import ast
+import shutil
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1] / "dsee_compress"
-FLOOR = {
-    "stages": 4,
-    "targets": 3,
-    **dict.fromkeys(
-        ("adapters", "bundling", "pruning", "exporting", "evaluation", "tasks", "training", "reporting"), 2
-    ),
-    **dict.fromkeys(
-        (
-            "architectures",
-            "checkpoint",
-            "child_process",
-            "configs",
-            "distributed",
-            "errors",
-            "loading",
-            "naming",
-            "option_types",
-            "plain",
-            "progress",
-            "store",
-            "weights",
-            "yaml_text",
-        ),
-        1,
-    ),
-}
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "dsee_compress"
+FLOORS = (
+    *("plain", "errors", "option_types", "yaml_text", "child_process", "naming", "configs", "distributed", "progress"),
+    *("weights", "loading", "store", "architectures", "checkpoint", "tasks", "adapters", "training"),
+    *("evaluation", "targets", "pruning", "exporting", "reporting", "bundling", "stages"),
+)
+"""Rooms, the lowest first."""
 
 
-def test_imports_run_downwards():
-    upwards = []
-    for path in ROOT.rglob("*.py"):
-        room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+def upwards(package: Path) -> list[str]:
+    """Imports of a room by one that stands below it, wherever in a file they are."""
+    floor = {room: number for number, room in enumerate(FLOORS)}
+    found = []
+    for path in package.rglob("*.py"):
+        folders = path.relative_to(package).parts
+        room = folders[0].removesuffix(".py")
         if room == "__init__":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                inside = path.relative_to(ROOT).parts[: -node.level]
-                target = [*inside, *(node.module or "").split(".")]
-                names = [target[0]] if target[0] else [alias.name for alias in node.names]
-                upwards += [f"{path.name} imports {name}" for name in names if FLOOR[name] > FLOOR[room]]
-    assert not upwards
+            for other in imported(node, folders[:-1]):
+                if other in floor and floor[other] > floor[room]:
+                    found.append(f"{path.relative_to(package)} imports {other}")
+    return found
 
 
-def test_every_room_is_known():
-    rooms = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path.is_dir() and any(path.glob("*.py")))}
-    assert rooms - {"__init__"} == FLOOR.keys()
+def imported(node: ast.AST, inside: tuple[str, ...]) -> list[str]:
+    """The rooms that a statement of a file in the folders `inside` imports."""
+    if isinstance(node, ast.Import):
+        names = [alias.name.split(".") for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        base = [*inside[: len(inside) + 1 - node.level]] if node.level else []
+        base += node.module.split(".") if node.module else []
+        names = [base] if base and base != ["dsee_compress"] else [[*base, alias.name] for alias in node.names]
+        if node.level:
+            return [name[0] for name in names]
+    else:
+        return []
+    return [name[1] for name in names if name[0] == "dsee_compress" and len(name) > 1]
+
+
+def test_imports_run_downwards():
+    assert upwards(PACKAGE) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from ..pruning import selection",
+        "from .. import pruning",
+        "from dsee_compress.pruning.selection import units",
+        "from dsee_compress import pruning",
+        "import dsee_compress.pruning.selection",
+        "def later():\n    from ..pruning import selection",
+    ],
+)
+def test_a_planted_circle_is_found(tmp_path, statement):
+    """`pruning` imports `evaluation`."""
+    planted = Path(shutil.copytree(PACKAGE, tmp_path / "dsee_compress"))
+    with (planted / "evaluation" / "session.py").open("a") as file:
+        file.write(f"\n\n{statement}\n")
+    assert upwards(planted) == ["evaluation/session.py imports pruning"]
+
+
+def test_every_room_has_a_floor():
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or [*path.glob("*.py")]}
+    assert sorted(rooms - {"__init__"}) == sorted(FLOORS)
 
 
 def test_the_wheel_claims_no_common_name():
     import tomllib
 
-    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
     assert {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]} == {
         "dsee_compress",
         "dsee_compress_cli",
