@@ -1,6 +1,7 @@
 """What a forward pass costs, counted by torch on tensors without storage."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -83,6 +84,39 @@ def count(
     layer computed for the token alone that the head reads. one_query: whether its attention is then that of one query,
     without keys and values; not where it is exported as several nodes, as a family's is that has no fusion.
     """
+    found = _pass(_Shape(config.to_json_string(), config), tuple(heads), tuple(neurons), length)
+    if not first_token:
+        return found.whole
+    one_row = [found.last[place] for place in ("attention_output", "ffn_in", "ffn_out")]
+    if not (one_query and found.fuses_attention):
+        return found.whole - sum(one_row) * (length - 1) // length
+    # The weights of keys and values meet a row, too: the query and the answer. What mixes is as wide as the model then.
+    one_row += [found.last[place] for place in ("query", "key", "value")]
+    mixing = found.last["mixing"] // length * (config.hidden_size // found.head_size)
+    return found.whole - sum(one_row) * (length - 1) // length - found.last["mixing"] + mixing
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """A config, equal to those that say the same."""
+
+    text: str
+    config: PretrainedConfig = field(compare=False)
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """FLOPs of a forward pass, and by place those of its last layer."""
+
+    whole: int
+    last: dict[str, int]
+    head_size: int
+    fuses_attention: bool
+
+
+@lru_cache(maxsize=128)
+def _pass(shape: _Shape, heads: tuple[int, ...], neurons: tuple[int, ...], length: int) -> _Pass:
+    config = shape.config
     decoder = architectures.get(config.model_type).decoder
     # Rotary positions ask for autocast, which knows no meta device; DeBERTa's scripted functions know no fake tensors.
     with FakeTensorMode() if decoder else torch.device("meta"), torch.no_grad():
@@ -90,23 +124,14 @@ def count(
         model = architectures.from_config(config, attn_implementation="eager")
         # The counter hooks what needs a gradient, and fails on views made without.
         model.eval().requires_grad_(False)
-        architectures.resize(model, heads, neurons)
+        architectures.resize(model, [*heads], [*neurons])
         ids = torch.ones((1, length), dtype=torch.int64)
         with FlopCounterMode(display=False) as counter, _Yes():
             counted = model.base_model if decoder else model
             counted(input_ids=ids, attention_mask=torch.ones_like(ids))
-    whole = int(counter.get_total_flops())
-    if not first_token:
-        return whole
     layer = architectures.layers(model)[-1]
-    last = _by_place(layer, len(heads) - 1, counter)
-    one_row = [last[place] for place in ("attention_output", "ffn_in", "ffn_out")]
-    if not (one_query and layer.architecture.fuses_attention):
-        return whole - sum(one_row) * (length - 1) // length
-    # The weights of keys and values meet a row, too: the query and the answer. What mixes is as wide as the model then.
-    one_row += [last[place] for place in ("query", "key", "value")]
-    mixing = last["mixing"] // length * (config.hidden_size // layer.head_size)
-    return whole - sum(one_row) * (length - 1) // length - last["mixing"] + mixing
+    last = {} if decoder else _by_place(layer, len(heads) - 1, counter)
+    return _Pass(int(counter.get_total_flops()), last, layer.head_size, layer.architecture.fuses_attention)
 
 
 def _by_place(layer: Layer, index: int, counter: FlopCounterMode) -> dict[str, int]:
