@@ -3,6 +3,7 @@
 import json
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,14 @@ from ..errors import GateError, UserError
 from ..evaluation import inputs, session
 from ..progress import step
 from ..store import lock, watch
+from ..targets import Target
 from ..tasks import generation
 from . import common
 from .export import artifacts
 
 if TYPE_CHECKING:
+    from onnx import GraphProto
+
     from ..bundling import predict
 
 SCHEMA = 1
@@ -34,6 +38,10 @@ OLDEST_RUNTIME = "1.22"
 RUNTIME_OF_OPSET = {23: "1.23", 24: "1.24"}
 RUNTIME_OF_OPERATOR = {"GatherBlockQuantized": "1.23"}
 """The first onnxruntime that knows it with 8 bits, as int8 and int4 decoders have it."""
+RUNTIME_OF_NARROW = "1.25"
+NARROW = range(17, 32)
+"""Columns of an int8 product that an older onnxruntime computes wrongly on x86 with AMX, from 32 rows on."""
+X86 = {"x86_64", "AMD64"}
 PROBES = (
     "",
     "a",
@@ -155,7 +163,7 @@ def _describe(source: Path, manifest: Manifest, precision: str, model: Path, opt
         "inputs": names,
         "vocabulary_size": config.vocab_size,
         "longest_input": architectures.longest_input(config),
-        "onnxruntime": _oldest_runtime(model),
+        "onnxruntime": _oldest_runtime(model, Target.parse(manifest.metrics["target"])),
         **writes,
         "export": checkpoint.fingerprint(source),
         "made_from": {
@@ -183,18 +191,31 @@ def _fill(folder: Path, source: Path, model: Path, described: dict[str, Any]) ->
     checkpoint.write_json(folder / "bundle.json", described)
 
 
-def _oldest_runtime(model: Path) -> str:
-    """The oldest onnxruntime, as `major.minor`, that runs the operators of an ONNX file rightly."""
+def _oldest_runtime(model: Path, target: Target) -> str:
+    """The oldest onnxruntime, as `major.minor`, that runs an ONNX file rightly on the target."""
     import onnx
 
     content = onnx.load(str(model), load_external_data=False)
     opset = max(entry.version for entry in content.opset_import if entry.domain in ("", "ai.onnx"))
     operators = {node.op_type for node in content.graph.node}
+    narrow = bool(X86 & {*target.machines}) and any(width in NARROW for width in _int8_widths(content.graph))
     return max(
         OLDEST_RUNTIME,
         RUNTIME_OF_OPSET.get(opset, OLDEST_RUNTIME),
         *(needed for operator, needed in RUNTIME_OF_OPERATOR.items() if operator in operators),
+        *([RUNTIME_OF_NARROW] if narrow else []),
     )
+
+
+def _int8_widths(graph: "GraphProto") -> Iterator[int]:
+    """Columns of each int8 weight; of one that gives query, key and value, those of one head of one of them."""
+    from onnx import TensorProto, helper
+
+    shapes = {entry.name: entry.dims for entry in graph.initializer if entry.data_type == TensorProto.INT8}
+    for node in graph.node:
+        for shape in (shapes[name] for name in node.input if name in shapes and len(shapes[name]) == 2):
+            heads = helper.get_node_attr_value(node, "num_heads") if node.op_type == "QAttention" else None
+            yield shape[1] // (3 * heads) if heads else shape[1]
 
 
 def _require_same_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase, manifest: Manifest) -> None:

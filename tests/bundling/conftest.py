@@ -5,11 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import dsee_compress
 
@@ -35,33 +39,52 @@ class Device:
         return [json.loads(line) for line in done.stdout.decode("ascii").splitlines()]
 
 
-def make(factory: pytest.TempPathFactory, name: str, *requirements: object) -> Device:
-    """Of processes that share the tests the first makes it for all, and the others wait."""
-    root = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent
-    folder = root / name
-    python, made = folder / "bin" / "python", folder / "made"
-    with FileLock(root / f"{name}.lock"):
-        if not made.exists():
-            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-            subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
-            made.touch()
-    return Device(python)
-
-
 @pytest.fixture(scope="session")
 def device(tmp_path_factory: pytest.TempPathFactory) -> Device:
-    """With the versions that the project is tested with."""
-    return make(tmp_path_factory, "device", "-c", ROOT / "constraints.txt", *PACKAGES)
+    """With the versions that the project is tested with: links to what is installed here."""
+    folder = tmp_path_factory.mktemp("device")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    for package in _needed(PACKAGES):
+        for name in {file.parts[0] for file in package.files or () if file.parts[0] != ".."}:
+            place = packages / name
+            if not place.exists():
+                place.symlink_to(package.locate_file(name))
+    return Device(folder / "bin" / "python")
+
+
+def _needed(names: Iterable[str]) -> list[Distribution]:
+    """Installed packages of these names, and all that they require."""
+    found: dict[str, Distribution] = {}
+    wanted = [*names]
+    while wanted:
+        name = canonicalize_name(wanted.pop())
+        if name not in found:
+            found[name] = distribution(name)
+            requirements = map(Requirement, found[name].requires or ())
+            wanted += [each.name for each in requirements if each.marker is None or each.marker.evaluate({"extra": ""})]
+    return [*found.values()]
 
 
 @pytest.fixture(scope="session")
 def oldest_device(tmp_path_factory: pytest.TempPathFactory) -> Device:
-    """With the lower bounds of a bundle's requirements."""
+    """With the lower bounds of a bundle's requirements.
+
+    Of processes that share the tests the first makes it for all, and the others wait.
+    """
     lines = (ROOT / "dsee_compress" / "bundling" / "requirements.txt").read_text().splitlines()
     oldest = [line.replace(">=", "==") + ".0" for line in lines if not line.startswith("#")]
-    return make(tmp_path_factory, "oldest", *oldest)
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder = root / "oldest"
+    python, made = folder / "bin" / "python", folder / "made"
+    with FileLock(root / "oldest.lock"):
+        if not made.exists():
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *oldest], check=True)
+            made.touch()
+    return Device(python)
 
 
 @pytest.fixture(scope="session")

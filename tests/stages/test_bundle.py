@@ -75,6 +75,28 @@ def test_it_says_what_it_is_and_what_it_was_made_from(export, capsys):
     assert "pruned_fp32" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "neurons, target, precision, needed",
+    [
+        (0.35, "x86-vnni", "int8", "1.25"),
+        (0.35, "x86-vnni", "fp32", "1.22"),
+        (0.35, "arm64", "int8", "1.22"),
+        (0.2, "x86-vnni", "int8", "1.22"),
+    ],
+)
+def test_an_int8_product_of_17_to_31_columns_asks_x86_for_a_newer_onnxruntime(
+    bert_tuned, tmp_path, neurons, target, precision, needed
+):
+    """Of 40 neurons a layer 26 or 32 stay. Up to 1.24, MatMulInteger of 32 rows and 26 columns is wrong on AMX."""
+    pruned = dsee_compress.prune(
+        bert_tuned, output=tmp_path / "prune", heads=0, neurons=neurons, allocation="per-layer", retune_epochs=0
+    )
+    export = dsee_compress.export(pruned, output=tmp_path / "export", target=target, precision=precision)
+    bundle = dsee_compress.bundle(export, output=tmp_path / "bundle", precision=precision)
+    assert json.loads((bundle / "bundle.json").read_text())["onnxruntime"] == needed
+    assert f"onnxruntime>={needed}" in (bundle / "requirements.txt").read_text().splitlines()
+
+
 def test_the_first_precision_is_taken_where_there_is_no_int8(bert_tuned, tmp_path):
     export = dsee_compress.export(bert_tuned, output=tmp_path / "export", precision="fp32")
     folder = dsee_compress.bundle(export, output=tmp_path / "bundle")
