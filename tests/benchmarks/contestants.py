@@ -1,15 +1,17 @@
 """Who runs in the latency benchmark: our exports, and what Optimum and PyTorch make of the same dense model."""
 
-import subprocess
+import io
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
+from optimum.commands import optimum_cli
 from transformers import AutoModelForSequenceClassification
 
 import dsee_compress
@@ -101,13 +103,15 @@ def _peers(dense: Path, work: Path) -> dict[str, Contestant]:
 
 
 def optimum(arguments: list[Any], output: Path) -> Path:
-    """Run optimum-cli, as a user would, with `output` as its last argument, unless that is there."""
+    """Run optimum-cli, as a user would, with `output` as its last argument, unless that is there.
+
+    It runs in this process, which has imported already what takes it longest.
+    """
     if not output.exists():
         with checkpoint.writing(output, overwrite=False) as folder:
-            command = [Path(sys.executable).with_name("optimum-cli"), *arguments, folder]
-            done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise RuntimeError(f"{' '.join(map(str, command))} failed: {done.stderr.strip()}")
+            command = ["optimum-cli", *map(str, arguments), str(folder)]
+            with mock.patch.object(sys, "argv", command), redirect_stdout(io.StringIO()):
+                optimum_cli.main()
     return output
 
 

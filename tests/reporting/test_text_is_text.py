@@ -28,7 +28,6 @@ NAME = f"{MARKED} ](javascript:alert(1))\n# h"
 """Of a folder."""
 LINE_END = "\n"
 """A space in HTML."""
-DATA = re.sub(r"[][*?]", "", MARKED)
 LABELS = {
     "good": "<script>alert(1)</script>|[bold red]good[/]\x1b[31m",
     "bad": "](javascript:alert(1)){{7*7}}\nbad\u202e",
@@ -46,7 +45,7 @@ def is_plain(text: str) -> bool:
 def marked(tmp_path_factory) -> dict:
     """A whole way from finetune to report whose names and texts are all markup, and what each command printed."""
     root = tmp_path_factory.mktemp("marked")
-    base, data, run = models.write_model("bert", root / NAME), root / DATA, root / f"run {NAME}"
+    base, data, run = models.write_model("bert", root / NAME), root / MARKED, root / f"run {NAME}"
     models.write_data(root / "plain", train=64, validation=16)
     data.mkdir()
     for split in ("train", "validation"):
@@ -104,7 +103,7 @@ def test_markdown_is_of_our_making_alone(marked):
     tokens = [token for outer in whole().parse(text) for token in (outer, *(outer.children or []))]
     assert not {token.type for token in tokens} & {"html_block", "html_inline", "link_open", "image", "code_inline"}
     headings = [tokens[index + 1].content for index, token in enumerate(tokens) if token.type == "heading_open"]
-    assert len(headings) == 5 and headings[0].endswith("on " + render._text_of_markdown(DATA).replace("\x1b", ""))
+    assert len(headings) == 5 and headings[0].endswith("on " + render._text_of_markdown(MARKED).replace("\x1b", ""))
     for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1, block
 
@@ -119,7 +118,7 @@ def test_the_page_holds_no_element_but_ours(marked, tmp_path):
         asked = browser.open(tmp_path / "report.html", 1280)
         assert asked == [(tmp_path / "report.html").as_uri()]
         assert browser.evaluate(FIRST) == 0
-        title = " ".join(f"{plain(NAME, keep=LINE_END)} on {plain(DATA)}".split())
+        title = " ".join(f"{plain(NAME, keep=LINE_END)} on {plain(MARKED)}".split())
         assert browser.evaluate("document.title") == f"{title}: dsee-compress report"
         assert browser.evaluate("document.querySelector('h1').innerText") == title
         shown = browser.evaluate("document.body.textContent")

@@ -13,7 +13,7 @@ import dsee_compress
 from dsee_compress import checkpoint
 from dsee_compress.weights import load_tensors
 
-from ..fixtures import models
+from ..fixtures import models, ranks
 
 FINETUNE = {"epochs": 3, "learning_rate": 0.01, "rank": 2, "sparse": 4}
 EVERYWHERE = {"targets": "query,key,value,attention_output,ffn_in,ffn_out", "rank_pattern": "0.key=0,ffn_in=3"}
@@ -29,9 +29,12 @@ def run(*command: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=300)
 
 
+PROGRAM = ("--no-python", Path(sys.executable).with_name("dsee-compress"))
+
+
 def shell(command: str, *arguments: object, **options: object) -> list[object]:
     flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
-    return ["--no-python", Path(sys.executable).with_name("dsee-compress"), command, *arguments, *flags]
+    return [command, *arguments, *flags]
 
 
 def same(one: Path, other: Path, tolerance: float) -> bool:
@@ -69,9 +72,8 @@ def one(still, data, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def two(still, data, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("two") / "finetune"
-    done = launch(
-        *shell("finetune", model=still["bert"], data=data, output=output, batch_size=16, **FINETUNE, **EVERYWHERE)
-    )
+    command = shell("finetune", model=still["bert"], data=data, output=output, batch_size=16, **FINETUNE, **EVERYWHERE)
+    done = launch(*PROGRAM, *command)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(f"wrote {output}") == done.stdout.count("validation accuracy") == 1
     assert done.stderr.count("validate and save") == 1
@@ -90,7 +92,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(one, two):
 def test_a_model_without_pooler_and_updates_without_sparse_entries(still, data, tmp_path):
     """DistributedDataParallel refuses parameters that get no gradient."""
     options = {"model": still["roberta"], "data": data, "epochs": 2, "sparse": 0, "learning_rate": 0.01}
-    done = launch(*shell("finetune", output=tmp_path / "two", batch_size=16, **options))
+    done = ranks.run(*shell("finetune", output=tmp_path / "two", batch_size=16, **options))
     assert done.returncode == 0, done.stderr
     options |= {"model": str(still["roberta"]), "data": str(data)}
     dsee_compress.finetune(output=tmp_path / "one", batch_size=32, **options)
@@ -98,7 +100,7 @@ def test_a_model_without_pooler_and_updates_without_sparse_entries(still, data, 
 
 
 def test_two_processes_retune_as_one_with_twice_the_batch(one, tmp_path):
-    done = launch(*shell("prune", one, output=tmp_path / "two", batch_size=16, **PRUNE))
+    done = ranks.run(*shell("prune", one, output=tmp_path / "two", batch_size=16, **PRUNE))
     assert done.returncode == 0, done.stderr
     dsee_compress.prune(one, output=tmp_path / "one", batch_size=32, **PRUNE)
     assert same(tmp_path / "one" / "model.safetensors", tmp_path / "two" / "model.safetensors", 1e-5)
@@ -124,7 +126,7 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(still, da
     (tmp_path / "killed.py").write_text(KILLED)
     output = tmp_path / "out" / "finetune"
     command = shell("finetune", model=still["bert"], data=data, output=output, batch_size=16, **FINETUNE, **EVERYWHERE)
-    killed = launch(tmp_path / "killed.py", *command[2:])
+    killed = launch(tmp_path / "killed.py", *command)
     assert killed.returncode != 0 and signal.Signals.SIGKILL.name in killed.stderr
     assert {path.name for path in output.parent.iterdir() if path.is_dir()} <= {
         ".finetune.checkpoints",
@@ -132,7 +134,7 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(still, da
     }
     whole = output.parent.glob(".finetune.checkpoints/checkpoint-*/whole.json")
     assert [path.parent.name for path in whole] == ["checkpoint-8"]
-    again = launch(*command)
+    again = ranks.run(*command)
     assert again.returncode == 0, again.stderr
     assert same(output / "adapter.safetensors", two / "adapter.safetensors", 0)
     assert [path.name for path in output.parent.iterdir()] == ["finetune"]
@@ -141,8 +143,8 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(still, da
 def test_accelerate_trains_as_torchrun_does(still, data, two, tmp_path):
     accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     options = {"output": tmp_path / "finetune", "batch_size": 16, **FINETUNE, **EVERYWHERE}
-    _, *command = shell("finetune", model=still["bert"], data=data, **options)
-    done = run(*accelerate, "--no_python", *command)
+    command = shell("finetune", model=still["bert"], data=data, **options)
+    done = run(*accelerate, "--no_python", PROGRAM[1], *command)
     assert done.returncode == 0, done.stderr
     assert checkpoint.read(tmp_path / "finetune").metrics["training"]["processes"] == 2
     assert same(tmp_path / "finetune" / "adapter.safetensors", two / "adapter.safetensors", 1e-6)
@@ -156,16 +158,16 @@ def test_a_whole_run_on_two_processes_is_written_once(still, data, tmp_path):
         "benchmark": {"samples": 10, "rounds": 2, "sequence_length": 16},
     }
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
-    done = launch(*shell("run", tmp_path / "recipe.yaml", output=tmp_path / "run"))
+    done = ranks.run(*shell("run", tmp_path / "recipe.yaml", output=tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("choose S1") == 1
     assert checkpoint.read(tmp_path / "run" / "prune").metrics["training"]["processes"] == 2
     assert json.loads((tmp_path / "run" / "report.json").read_text())["schema"] == 1
-    assert launch(*shell("run", tmp_path / "recipe.yaml", output=tmp_path / "run")).returncode == 0
+    assert ranks.run(*shell("run", tmp_path / "recipe.yaml", output=tmp_path / "run")).returncode == 0
 
 
 def test_a_mistake_that_the_first_process_finds_ends_all(still, data, two):
-    done = launch(
+    done = ranks.run(
         *shell("finetune", model=still["bert"], data=data, output=two, batch_size=8, **FINETUNE, **EVERYWHERE)
     )
     assert done.returncode != 0
