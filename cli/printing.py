@@ -6,10 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
-from dsee_compress.configs import MetricName
 from dsee_compress.plain import plain
 from dsee_compress.progress import TextConsole
-from dsee_compress.reporting.wording import METRICS
 
 out = TextConsole()
 
@@ -44,13 +42,17 @@ def listing(title: str, header: list[str], rows: list[list[str]], figures: bool 
     out.print(table)
 
 
-def measured(values: dict[MetricName, float]) -> dict[str, str]:
+def measured(values: dict[str, float]) -> dict[str, str]:
     """A manifest's metrics of the validation split, as facts."""
+    from dsee_compress.metrics import METRICS  # numpy comes with it, and --help shall not wait for that
+
     return {f"validation {METRICS[name].title}": METRICS[name].figure(value) for name, value in values.items()}
 
 
-def accuracy(title: str, metric: MetricName, result: dict[str, Any]) -> None:
+def accuracy(title: str, metric: str, result: dict[str, Any]) -> None:
     """The metrics and gates of validation.json or report.json; `metric` is the task's own."""
+    from dsee_compress.metrics import METRICS
+
     words = METRICS[metric]
     rows = []
     for name, entry in result["accuracy"].items():

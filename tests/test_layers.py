@@ -8,8 +8,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "dsee_compress"
 FLOORS = (
-    *("plain", "errors", "option_types", "yaml_text", "child_process", "naming", "configs", "distributed", "progress"),
-    *("weights", "loading", "store", "architectures", "checkpoint", "tasks", "adapters", "training"),
+    *("metrics", "plain", "errors", "option_types", "yaml_text", "child_process", "naming", "configs", "distributed"),
+    *("progress", "weights", "loading", "store", "architectures", "checkpoint", "tasks", "adapters", "training"),
     *("evaluation", "targets", "pruning", "exporting", "reporting", "bundling", "stages"),
 )
 """Rooms, the lowest first."""

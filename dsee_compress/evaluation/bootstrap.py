@@ -1,33 +1,16 @@
 """What a sample can tell of a metric: bootstrap intervals, single and paired, and verdicts on them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
+
+from ..metrics import Figures, Metric
 
 Verdict = Literal["proven", "within noise", "failed"]
-Statistics = NDArray[Any]
-"""What a metric keeps of each row, (rows, statistics)."""
-Figures = NDArray[np.float64]
-"""A metric on every resample, (resamples,)."""
-Counts = NDArray[np.float64]
-"""How many times each resample drew each row, (resamples, rows)."""
 _BLOCK = 2**20
 """Counts that are held in memory at once."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How well predictions meet the truth."""
-
-    value: Callable[[Any, Any], float]
-    """Of predictions and the truth."""
-    statistics: Callable[[Any, Any], Statistics]
-    """Of predictions and the truth: all that the metric depends on, row by row."""
-    resampled: Callable[[Statistics, Counts], Figures]
-    """The metric of every resample, from the statistics of its rows."""
 
 
 @dataclass(frozen=True)

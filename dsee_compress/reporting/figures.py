@@ -14,8 +14,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..metrics import METRICS, Metric
 from ..plain import plain
-from .wording import METRICS, Wording
 
 WIDTHS = {"wide": 13.0, "narrow": 4.6}
 """Inches of 72 units: a narrow picture fills a phone, where a unit is a pixel."""
@@ -127,7 +127,7 @@ def _structure(structure: dict[str, Any], width: float) -> Figure:
     return figure
 
 
-def _accuracy(accuracy: dict[str, Any], words: Wording, width: float) -> Figure:
+def _accuracy(accuracy: dict[str, Any], words: Metric, width: float) -> Figure:
     scale = words.scale
     figure, axes = plt.subplots(figsize=(width, 0.9 + 0.55 * len(accuracy)), layout="constrained")
     for row, entry in enumerate(accuracy.values()):
@@ -184,7 +184,7 @@ def _describe_structure(structure: dict[str, Any]) -> str:
     return f"Kept of each layer. {'; '.join(layers)}."
 
 
-def _describe_accuracy(accuracy: dict[str, Any], words: Wording) -> str:
+def _describe_accuracy(accuracy: dict[str, Any], words: Metric) -> str:
     models = [
         f"{name.replace('_', ' ')}: {words.figure(entry['value'], digits=1)} "
         f"({' to '.join(words.figure(end, digits=1) for end in entry['ci95'])})"

@@ -6,9 +6,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ..metrics import METRICS
 from ..plain import plain
 from .figures import Picture
-from .wording import METRICS
 
 PART_NAMES = {
     "embeddings": "embeddings",

@@ -9,7 +9,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import checkpoint, loading
 from ..checkpoint import Task
-from ..configs import MetricName
 from ..errors import UserError
 from ..evaluation import inputs, parity
 from ..evaluation.inputs import Batch, Logits
@@ -64,7 +63,7 @@ def pass_gate(gate: Gate, reference: list[Logits], model: PreTrainedModel, batch
 
 def validation_metrics(
     task: Task, model: PreTrainedModel, rows: Any, collator: Collator, batch_size: int
-) -> dict[MetricName, float]:
+) -> dict[str, float]:
     """The metrics of a PyTorch model that one forward pass over encoded rows gives, the task's own first."""
     exam = examination.quick(task, rows, collator, batch_size)
     predicted = exam.answers(examination.subject_of(model)).predictions

@@ -11,12 +11,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import tasks
 from ..checkpoint import Task
-from ..configs import MetricName, TaskName, ValidateConfig
-from ..evaluation import decoding, inputs, metrics, parity, session
-from ..evaluation.bootstrap import Metric
+from ..configs import TaskName, ValidateConfig
+from ..evaluation import decoding, inputs, parity, session
 from ..evaluation.generator import OnnxGenerator
 from ..evaluation.inputs import Forward, Logits
-from ..evaluation.text_metrics import Written
+from ..metrics import METRICS, Metric, Written
 from ..tasks import classification, generation, regression
 from ..tasks.text import IGNORED
 
@@ -43,7 +42,7 @@ class Answers(NamedTuple):
 class Examination(Protocol):
     """The same questions for each model."""
 
-    metrics: dict[MetricName, Metric]
+    metrics: dict[str, Metric]
     """The task's own first."""
     truth: Any
     """As the metrics take it."""
@@ -90,14 +89,14 @@ class _Labels:
         collator: Collator,
         batch_size: int,
     ) -> None:
-        self.metrics, self.rows = metrics.of(task), rows
+        self.metrics, self.rows = tasks.metrics_of(task), rows
         self.truth = np.array(rows["labels"])
         self.examples = len(self.truth)
         self._predictions = predictions
         self._batches = inputs.padded_batches(rows, collator, batch_size)
 
     def answers(self, subject: Subject) -> Answers:
-        logits = metrics.predict(subject.forward, self._batches)
+        logits = inputs.predict(subject.forward, self._batches)
         return Answers(self._predictions(logits), logits)
 
     @contextmanager
@@ -114,7 +113,7 @@ class _Likelihoods:
     """How likely a decoder holds the references of a split, each in a row of its own."""
 
     def __init__(self, task: Task, rows: Any, collator: Collator, batch_size: int) -> None:
-        self.metrics: dict[MetricName, Metric] = {"perplexity": metrics.METRICS["perplexity"]}
+        self.metrics: dict[str, Metric] = {"perplexity": METRICS["perplexity"]}
         self.truth: Any = None
         self.rows = rows
         self.examples = len(rows)
@@ -156,7 +155,7 @@ class _Texts(_Likelihoods):
     ) -> None:
         super().__init__(task, rows, collator, config.batch_size)
         prompts = generation.prompts(task, split, tokenizer)
-        self.metrics = metrics.of(task)
+        self.metrics = tasks.metrics_of(task)
         self.truth = [prompt.references for prompt in prompts]
         self.examples = len(prompts)
         self._tokens = [prompt.tokens for prompt in prompts]

@@ -9,14 +9,13 @@ from numpy.typing import NDArray
 from .. import checkpoint, distributed
 from ..adapters import model as adapters
 from ..checkpoint import Manifest
-from ..configs import MetricName, ValidateConfig
+from ..configs import ValidateConfig
 from ..errors import GateError
 from ..evaluation import bootstrap, environment, parity, session
 from ..evaluation.bootstrap import Sampled
 from ..evaluation.inputs import Logits
+from ..metrics import METRICS, Metric
 from ..progress import step, tell
-from ..reporting import wording
-from ..reporting.wording import Wording
 from ..store import lock, watch
 from ..tasks import data
 from . import common, examination, places, vocabulary
@@ -75,7 +74,7 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
     # A card rounds what goes into fp32 products (TF32), so what differs there is not the graph's.
     comparable = comparable and asked.get("onnx_fp32", Place("cpu")).provider == "cpu"
     proofs = _export_proof({name: answer.logits for name, answer in answers.items()}, alike) if comparable else {}
-    gates = _metric_gates(task.metric, sampled, config, trimmed, missing)
+    gates = _metric_gates(METRICS[task.metric], sampled, config, trimmed, missing)
     result = {
         "key": key,
         "metric": task.metric,
@@ -143,7 +142,7 @@ def _export_proof(logits: dict[str, Logits], alike: NDArray[Any] | None) -> dict
 
 
 def _metric_gates(
-    metric: MetricName,
+    metric: Metric,
     sampled: dict[str, Sampled],
     config: ValidateConfig,
     trimmed: bool,
@@ -155,7 +154,6 @@ def _metric_gates(
     too, are then compared with the model before. missing: artifacts that this machine cannot ask, of which a gate
     gives no verdict but that.
     """
-    words = wording.METRICS[metric]
     order = ("pruned", "dense_finetuned", "onnx_fp32") if trimmed else ("onnx_fp32", "pruned", "dense_finetuned")
     full_precision = next((name for name in order if name in sampled), None)
     measured_or_missing = {*sampled, *missing}
@@ -173,16 +171,16 @@ def _metric_gates(
             gates.append(described | {"change": None, "allowed_drop": allowed, "verdict": places.VERDICT})
             continue
         change = (sampled[candidate] - sampled[reference]).interval
-        verdict = bootstrap.judge(-change if words.lower_is_better else change, allowed)
+        verdict = bootstrap.judge(-change if metric.lower_is_better else change, allowed)
         if verdict == "failed":
             raise GateError(
-                f"gate {gate!r} failed: the {words.title} of {candidate} is {_apart(words, change.value)} that "
-                f"of {reference} (95 % interval of the change {words.figure(change.low, '+')} to "
-                f"{words.figure(change.high, '+')}, allowed drop {words.figure(allowed)})"
+                f"gate {gate!r} failed: the {metric.title} of {candidate} is {_apart(metric, change.value)} that "
+                f"of {reference} (95 % interval of the change {metric.figure(change.low, '+')} to "
+                f"{metric.figure(change.high, '+')}, allowed drop {metric.figure(allowed)})"
             )
         gates.append(described | {"change": change.as_json(), "allowed_drop": allowed, "verdict": verdict})
     return gates
 
 
-def _apart(words: Wording, change: float) -> str:
-    return f"{words.figure(abs(change))} {'above' if change > 0 else 'below'}"
+def _apart(metric: Metric, change: float) -> str:
+    return f"{metric.figure(abs(change))} {'above' if change > 0 else 'below'}"

@@ -1,13 +1,14 @@
 """A task is data, collator, metric and loss: one module a kind, with the same functions.
 
-The loss is transformers' own, chosen by the `problem_type` that a kind's `head` gives to the model; the metrics of a
-kind are named in `configs.METRICS_OF`.
+The loss is transformers' own, chosen by the `problem_type` that a kind's `head` gives to the model.
 """
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .. import metrics
 from ..checkpoint import Task
 from ..configs import SourceConfig, TaskName
+from ..metrics import Metric
 from . import classification, generation, regression
 from .text import collator
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["KINDS", "Kind", "collator", "describe", "encode", "of"]
+__all__ = ["KINDS", "Kind", "collator", "describe", "encode", "metrics_of", "of"]
 
 
 class Kind(Protocol):
@@ -42,6 +43,15 @@ def of(task: Task) -> Kind:
 def describe(data: str, config: SourceConfig) -> Task:
     """The task that `config` asks for, on `data`; UserError for labels that do not fit it or its metric."""
     return KINDS[config.task].describe(data, config)
+
+
+def metrics_of(task: Task) -> dict[str, Metric]:
+    """The metrics that fit `task`, its own first; F1 only where a class is known to be the positive one."""
+    names = [task.metric, *(metric.name for metric in metrics.OF_TASK[task.name] if metric.name != task.metric)]
+    fitting = {name: metrics.METRICS[name] for name in names if name != "f1" or task.positive is not None}
+    if task.positive is not None:
+        fitting["f1"] = metrics.of_class(metrics.METRICS["f1"], task.labels.index(task.positive))
+    return fitting
 
 
 def encode(task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dataset":

@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoint import Task
-from ..configs import METRICS_OF, SourceConfig, nearest
+from ..configs import SourceConfig, nearest
 from ..errors import UserError
+from ..metrics import OF_TASK
 from . import text
 from .files import Place
 from .labels import Labels, in_words
@@ -30,7 +31,7 @@ def describe(data: str, config: SourceConfig) -> Task:
         raise UserError(f"{where} has one label only, {labels[0]}; a classifier needs two")
     return Task(
         name="classification",
-        metric=config.metric or METRICS_OF["classification"][0],
+        metric=config.metric or OF_TASK["classification"][0].name,
         positive=_positive(config, labels, where),
         data=data,
         text=split.text,

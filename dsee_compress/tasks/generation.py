@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoint import Task
-from ..configs import METRICS_OF, SourceConfig, nearest
+from ..configs import SourceConfig, nearest
 from ..errors import UserError
+from ..metrics import OF_TASK
 from . import data as data_sets
 from . import encoded
 from .files import is_text
@@ -38,7 +39,7 @@ def describe(data: str, config: SourceConfig) -> Task:
         raise UserError(f"{where} has both {' and '.join(map(repr, TARGET_COLUMNS))}; choose with --label")
     task = Task(
         name="generation",
-        metric=config.metric or METRICS_OF["generation"][0],
+        metric=config.metric or OF_TASK["generation"][0].name,
         data=data,
         text=config.text or [SOURCE_COLUMN],
         label=_target_column(table.columns, config.label or TARGET_COLUMNS[0], where),

@@ -6,8 +6,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoint import Task
-from ..configs import METRICS_OF, SourceConfig
+from ..configs import SourceConfig
 from ..errors import UserError
+from ..metrics import OF_TASK
 from . import text
 from .files import Place
 from .text import Split
@@ -29,7 +30,7 @@ def describe(data: str, config: SourceConfig) -> Task:
     numbers.require_two()
     return Task(
         name="regression",
-        metric=config.metric or METRICS_OF["regression"][0],
+        metric=config.metric or OF_TASK["regression"][0].name,
         data=data,
         text=split.text,
         label=split.label,

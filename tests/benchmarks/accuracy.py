@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 import dsee_compress
 from dsee_compress import checkpoint, tasks
 from dsee_compress.configs import FinetuneConfig
-from dsee_compress.evaluation import environment, inputs, metrics, parity
+from dsee_compress.evaluation import environment, inputs, parity
 from dsee_compress.evaluation.bootstrap import bootstrap
 from dsee_compress.tasks import data, pretrained
 from dsee_compress.training import trainer
@@ -108,8 +108,8 @@ def _score(model: PreTrainedModel, source: dict[str, Any]) -> dict[str, Any]:
     task, _, tokenizer = _task_of(FinetuneConfig(**source))
     rows = tasks.encode(task, "validation", tokenizer)
     batches = inputs.padded_batches(rows, tasks.collator(tokenizer), 32)
-    predicted = tasks.of(task).predictions(metrics.predict(parity.torch_forward(model), batches))
-    metric = metrics.of(task)[task.metric]
+    predicted = tasks.of(task).predictions(inputs.predict(parity.torch_forward(model), batches))
+    metric = tasks.metrics_of(task)[task.metric]
     interval = bootstrap(metric, {"": predicted}, np.array(rows["labels"]))[""].interval
     return {**interval.as_json(), "examples": len(rows)}
 

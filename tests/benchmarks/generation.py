@@ -19,9 +19,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 import dsee_compress
 from dsee_compress import checkpoint, tasks
 from dsee_compress.checkpoint import Task
-from dsee_compress.configs import METRICS_OF, FinetuneConfig, ValidateConfig
+from dsee_compress.configs import FinetuneConfig, ValidateConfig
 from dsee_compress.evaluation import bootstrap, environment
-from dsee_compress.reporting import wording
+from dsee_compress.metrics import METRICS, OF_TASK
 from dsee_compress.stages import common, examination
 from dsee_compress.tasks import pretrained
 from dsee_compress.training import trainer
@@ -99,8 +99,8 @@ def _score(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Tas
 
 def table(rows: list[dict[str, Any]]) -> str:
     """One line a method, one column a metric: means over seeds, BLEU with its standard deviation or its interval."""
-    names = METRICS_OF["generation"]
-    titles = [wording.METRICS[name].title for name in names]
+    names = [metric.name for metric in OF_TASK["generation"]]
+    titles = [METRICS[name].title for name in names]
     lines = [
         "| method | trained | FLOPs of the blocks saved | " + " | ".join(titles) + " | seeds |",
         "| --- |" + " --- |" * (len(names) + 3),
@@ -116,7 +116,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def _cell(name: Any, rows: list[dict[str, Any]]) -> str:
-    words, values = wording.METRICS[name], [row[name] for row in rows]
+    words, values = METRICS[name], [row[name] for row in rows]
     cell = words.figure(statistics.mean(values))
     if name != "bleu":
         return cell

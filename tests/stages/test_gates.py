@@ -173,12 +173,13 @@ def test_a_text_metric_that_should_be_low_fails_where_it_rises(metric, worse, wo
 
     from dsee_compress.configs import ValidateConfig
     from dsee_compress.evaluation.bootstrap import Sampled
+    from dsee_compress.metrics import METRICS
     from dsee_compress.stages import validate
 
     def gates(change):
         dense = Sampled(0.5, np.full(100, 0.5))
         sampled = {"dense_finetuned": dense, "pruned": Sampled(0.5 + change, dense.resampled + change)}
-        return validate._metric_gates(metric, sampled, ValidateConfig(), trimmed=False)
+        return validate._metric_gates(METRICS[metric], sampled, ValidateConfig(), trimmed=False)
 
     with pytest.raises(GateError, match=f"of pruned is {words} that of dense_finetuned"):
         gates(worse)

@@ -10,7 +10,7 @@ from dsee_compress import tasks
 from dsee_compress.configs import DecodingConfig, FinetuneConfig, ValidateConfig
 from dsee_compress.errors import UserError
 from dsee_compress.evaluation import decoding, inputs, parity
-from dsee_compress.evaluation.metrics import METRICS
+from dsee_compress.metrics import METRICS
 from dsee_compress.stages import common, examination
 from dsee_compress.tasks import generation
 from dsee_compress.tasks.text import IGNORED
@@ -299,6 +299,6 @@ def test_labels_that_are_numbers_are_not_smoothed(bert, tmp_path):
 
 def test_perplexity_of_a_model_that_knows_nothing_is_its_vocabulary():
     losses = np.tile([6 * np.log(382), 6], (5, 1))
-    from dsee_compress.evaluation.text_metrics import Written
+    from dsee_compress.metrics import Written
 
     assert METRICS["perplexity"].value(Written([], losses), None) == pytest.approx(382)

@@ -10,11 +10,8 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
-from dsee_compress.configs import METRICS_OF
 from dsee_compress.evaluation.bootstrap import bootstrap
-from dsee_compress.evaluation.metrics import METRICS
-from dsee_compress.evaluation.text_metrics import Written
-from dsee_compress.reporting import wording
+from dsee_compress.metrics import METRICS, OF_TASK, Written
 
 WORDS = ["the", "Eagle", "is", "a", "cheap", "coffee", "shop", ",", "near", "Burger", "King", "."]
 SACREBLEU = {"bleu": BLEU(force=True), "chrf": CHRF(), "ter": TER()}
@@ -94,7 +91,7 @@ def test_a_copy_of_one_reference_is_perfect(name, value):
     assert METRICS[name].value(written, truth) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("name", METRICS_OF["generation"])
+@pytest.mark.parametrize("name", [metric.name for metric in OF_TASK["generation"]])
 def test_a_model_that_writes_nothing_gets_figures(name):
     written, truth = corpus(references=None)
     silent = written._replace(texts=[""] * len(truth))
@@ -105,7 +102,7 @@ def test_a_model_that_writes_nothing_gets_figures(name):
         assert np.isfinite([model.value, *model.resampled]).all()
 
 
-@pytest.mark.parametrize("name", METRICS_OF["generation"])
+@pytest.mark.parametrize("name", [metric.name for metric in OF_TASK["generation"]])
 @given(data=st.data())
 def test_a_resample_is_worth_what_its_corpus_is(name, data):
     """The sums of statistics against the metric of a corpus in which rows are repeated or missing."""
@@ -127,7 +124,7 @@ def test_a_resample_is_worth_what_its_corpus_is(name, data):
         assert ours[0] == pytest.approx(theirs / 100, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", METRICS_OF["generation"])
+@pytest.mark.parametrize("name", [metric.name for metric in OF_TASK["generation"]])
 def test_pairing_narrows_the_interval_of_a_change(name):
     written, truth = corpus(60)
     other = Written(
@@ -150,7 +147,7 @@ def test_a_corpus_of_e2es_size_takes_seconds():
 
 
 def test_metrics_that_should_be_low_say_so():
-    assert {name for name, words in wording.METRICS.items() if words.lower_is_better} == {"ter", "perplexity"}
-    assert wording.METRICS["bleu"].figure(0.683) == "68.30"
-    assert wording.METRICS["ter"].figure(0.021, "+") == "+2.10"
-    assert wording.METRICS["perplexity"].figure(4.25) == "4.2500"
+    assert {name for name, words in METRICS.items() if words.lower_is_better} == {"ter", "perplexity"}
+    assert METRICS["bleu"].figure(0.683) == "68.30"
+    assert METRICS["ter"].figure(0.021, "+") == "+2.10"
+    assert METRICS["perplexity"].figure(4.25) == "4.2500"

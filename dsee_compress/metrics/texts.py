@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..configs import MetricName
-from .bootstrap import Counts, Figures, Metric, Statistics
+from .metric import Counts, Figures, Metric, Statistics
 
 References = list[list[str]]
 """The references of each row, at least one; rows may have different numbers."""
@@ -30,7 +29,14 @@ class Written(NamedTuple):
     """The negative log-likelihood of each row's references, and the number of their tokens, (rows, 2)."""
 
 
-def _of_sums(statistics: Callable[[Written, References], Statistics], score: Callable[[Statistics], Figures]) -> Metric:
+def _metric(
+    name: str,
+    title: str,
+    statistics: Callable[[Written, References], Statistics],
+    score: Callable[[Statistics], Figures],
+    scale: int = 1,
+    lower_is_better: bool = False,
+) -> Metric:
     """A metric that depends on the sums of its statistics alone; `score` takes them, (resamples, statistics)."""
 
     def value(written: Written, references: References) -> float:
@@ -39,10 +45,10 @@ def _of_sums(statistics: Callable[[Written, References], Statistics], score: Cal
     def resampled(rows: Statistics, counts: Counts) -> Figures:
         return score(counts @ rows)
 
-    return Metric(value, statistics, resampled)
+    return Metric(name, title, value, statistics, resampled, scale, lower_is_better=lower_is_better)
 
 
-def _sacrebleu(name: str) -> Metric:
+def _of_sacrebleu(name: str, title: str, lower_is_better: bool = False) -> Metric:
     def statistics(written: Written, references: References) -> Statistics:
         rows = zip(written.texts, references, strict=True)
         return np.array([_sacrebleu_row(name, text, tuple(own)) for text, own in rows], dtype=np.float64)
@@ -51,7 +57,7 @@ def _sacrebleu(name: str) -> Metric:
         metric = _sacrebleu_metric(name)
         return np.array([metric._compute_score_from_stats(row.tolist()).score / 100 for row in sums])
 
-    return _of_sums(statistics, score)
+    return _metric(name, title, statistics, score, 100, lower_is_better)
 
 
 @lru_cache(100_000)
@@ -145,11 +151,11 @@ def _perplexities(sums: Statistics) -> Figures:
         return np.exp(_means(sums))
 
 
-METRICS: dict[MetricName, Metric] = {
-    "bleu": _sacrebleu("bleu"),
-    "chrf": _sacrebleu("chrf"),
-    "ter": _sacrebleu("ter"),
-    "rouge_l": _of_sums(_rouge_l, _means),
-    "nist": _of_sums(_nist, _nist_scores),
-    "perplexity": _of_sums(lambda written, references: written.losses, _perplexities),
-}
+TEXTS = (
+    _of_sacrebleu("bleu", "BLEU"),
+    _of_sacrebleu("chrf", "chrF"),
+    _of_sacrebleu("ter", "TER", lower_is_better=True),
+    _metric("rouge_l", "ROUGE-L", _rouge_l, _means, 100),
+    _metric("nist", "NIST", _nist, _nist_scores),
+    _metric("perplexity", "perplexity", lambda written, _: written.losses, _perplexities, lower_is_better=True),
+)

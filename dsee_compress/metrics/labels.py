@@ -1,33 +1,26 @@
-"""The metrics of every task; those of labels are here, those of texts in `text_metrics`."""
+"""The metrics of classes and of numbers: one prediction and one label a row."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checkpoint import Task
-from ..configs import METRICS_OF, MetricName
-from . import text_metrics
-from .bootstrap import Counts, Figures, Metric, Statistics
-from .inputs import Batch, Forward, Logits
+from .metric import Counts, Figures, Metric, Statistics
 
 Values = NDArray[Any]
 """Predictions or labels, (rows,): indices of classes, or numbers."""
 
 
-def predict(forward: Forward, batches: list[Batch]) -> Logits:
-    """Logits of all rows, (rows, outputs)."""
-    return np.concatenate([forward(batch) for batch in batches])
-
-
-def of(task: Task) -> dict[MetricName, Metric]:
-    """The metrics that fit `task`, its own first; F1 only where a class is known to be the positive one."""
-    names = [task.metric, *(name for name in METRICS_OF[task.name] if name != task.metric)]
-    fitting = {name: METRICS[name] for name in names if name != "f1" or task.positive is not None}
-    if task.positive is not None:
-        fitting["f1"] = _of_class(METRICS["f1"], task.labels.index(task.positive))
-    return fitting
+def of_class(metric: Metric, positive: int) -> Metric:
+    """A metric of flags as one of classes: the flag is whether a class is `positive`."""
+    return replace(
+        metric,
+        value=lambda predictions, labels: metric.value(predictions == positive, labels == positive),
+        statistics=lambda predictions, labels: metric.statistics(predictions == positive, labels == positive),
+    )
 
 
 def accuracy(predictions: Values, labels: Values) -> float:
@@ -121,35 +114,36 @@ def _constant(*columns: Values) -> bool:
     return any((values == values[0]).all() for values in columns)
 
 
-def _of_labels(
-    value: Callable[[Values, Values], float], resampled: Callable[[Values, Values, Counts], Figures]
+def _statistics(predictions: Values, labels: Values) -> Statistics:
+    """The label and the prediction themselves."""
+    return np.column_stack([labels, predictions])
+
+
+def _of_statistics(
+    resampled: Callable[[Values, Values, Counts], Figures], statistics: Statistics, counts: Counts
+) -> Figures:
+    labels, predictions = statistics.T
+    return resampled(predictions, labels, counts)
+
+
+def _metric(
+    name: str,
+    title: str,
+    value: Callable[[Values, Values], float],
+    resampled: Callable[[Values, Values, Counts], Figures],
+    scale: int = 1,
+    unit: str = "",
 ) -> Metric:
-    """A metric of predictions and labels: 1 is perfect, and 0 stands for what is not defined (a constant, say).
-
-    Its statistics are the label and the prediction themselves.
-    """
-
-    def of_columns(statistics: Statistics, counts: Counts) -> Figures:
-        labels, predictions = statistics.T
-        return resampled(predictions, labels, counts)
-
-    return Metric(value, lambda predictions, labels: np.column_stack([labels, predictions]), of_columns)
+    """A metric of predictions and labels: 1 is perfect, and 0 stands for what is not defined (a constant, say)."""
+    return Metric(name, title, value, _statistics, partial(_of_statistics, resampled), scale, unit)
 
 
-def _of_class(metric: Metric, positive: int) -> Metric:
-    """A metric of flags as one of classes: the flag is whether a class is `positive`."""
-    return Metric(
-        lambda predictions, labels: metric.value(predictions == positive, labels == positive),
-        lambda predictions, labels: metric.statistics(predictions == positive, labels == positive),
-        metric.resampled,
-    )
-
-
-METRICS: dict[MetricName, Metric] = {
-    "accuracy": _of_labels(accuracy, _resampled_accuracy),
-    "f1": _of_labels(f1, _resampled_f1),
-    "matthews": _of_labels(matthews, _resampled_matthews),
-    "pearson": _of_labels(pearson, _resampled_pearson),
-    "spearman": _of_labels(spearman, _resampled_spearman),
-    **text_metrics.METRICS,
-}
+CLASSES = (
+    _metric("accuracy", "accuracy", accuracy, _resampled_accuracy, 100, "%"),
+    _metric("f1", "F1", f1, _resampled_f1, 100, "%"),
+    _metric("matthews", "Matthews correlation", matthews, _resampled_matthews),
+)
+NUMBERS = (
+    _metric("pearson", "Pearson correlation", pearson, _resampled_pearson),
+    _metric("spearman", "Spearman correlation", spearman, _resampled_spearman),
+)

@@ -10,21 +10,21 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
+from dsee_compress import tasks
 from dsee_compress.checkpoint import Task
-from dsee_compress.configs import METRICS_OF, MetricName
-from dsee_compress.evaluation import metrics
+from dsee_compress.configs import TaskName
 from dsee_compress.evaluation.bootstrap import Interval, bootstrap, judge
-from dsee_compress.evaluation.metrics import METRICS
-from dsee_compress.reporting import wording
+from dsee_compress.metrics import METRICS, OF_TASK
+from dsee_compress.metrics import labels as functions
 
-OF_LABELS = [name for task in ("classification", "regression") for name in METRICS_OF[task]]
+OF_LABELS = [metric.name for task in ("classification", "regression") for metric in OF_TASK[task]]
 PLACE = {"data": "x", "text": ["text"], "label": "label", "max_length": 16}
 
 
 def sample(name: str, rows: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Predictions and labels that agree in part."""
     generator = np.random.default_rng(seed)
-    if name in METRICS_OF["regression"]:
+    if METRICS[name] in OF_TASK["regression"]:
         labels = generator.integers(0, 26, rows) / 5
         return labels + generator.normal(0, 1.5, rows), labels
     if name == "f1":
@@ -81,13 +81,13 @@ def test_a_resample_is_worth_what_its_rows_are(name, data):
 
 def test_values_are_those_of_the_libraries():
     classes, flags, numbers = (sample(name) for name in ("accuracy", "f1", "pearson"))
-    assert metrics.accuracy(*classes) == (classes[0] == classes[1]).mean()
-    assert metrics.matthews(*classes) == sklearn_metrics.matthews_corrcoef(*classes)
+    assert functions.accuracy(*classes) == (classes[0] == classes[1]).mean()
+    assert functions.matthews(*classes) == sklearn_metrics.matthews_corrcoef(*classes)
     hits = (flags[0] & flags[1]).sum()
-    assert metrics.f1(*flags) == pytest.approx(2 * hits / (flags[0].sum() + flags[1].sum()))
-    assert metrics.pearson(*numbers) == pytest.approx(np.corrcoef(*numbers)[0, 1])
+    assert functions.f1(*flags) == pytest.approx(2 * hits / (flags[0].sum() + flags[1].sum()))
+    assert functions.pearson(*numbers) == pytest.approx(np.corrcoef(*numbers)[0, 1])
     ranks = [stats.rankdata(values) for values in numbers]
-    assert metrics.spearman(*numbers) == pytest.approx(np.corrcoef(*ranks)[0, 1])
+    assert functions.spearman(*numbers) == pytest.approx(np.corrcoef(*ranks)[0, 1])
 
 
 @pytest.mark.parametrize("name", OF_LABELS)
@@ -136,18 +136,19 @@ def test_verdicts_for_an_allowed_drop_of_a_point(change, verdict):
     assert judge(change, 0.01) == verdict
 
 
-def test_every_metric_has_its_functions_its_task_and_its_words():
-    names = set(get_args(MetricName))
-    assert names == METRICS.keys() == wording.METRICS.keys() == {name for of in METRICS_OF.values() for name in of}
+def test_every_metric_is_of_one_task_and_every_task_has_some():
+    assert OF_TASK.keys() == {*get_args(TaskName)}
+    assert sum(map(len, OF_TASK.values())) == len(METRICS)
+    assert all(metric.name == name for name, metric in METRICS.items())
 
 
 def test_a_task_has_the_metrics_that_fit_it_its_own_first():
     many = Task(labels=["a", "b", "c"], metric="matthews", **PLACE)
-    assert list(metrics.of(many)) == ["matthews", "accuracy"]
+    assert list(tasks.metrics_of(many)) == ["matthews", "accuracy"]
     pair = Task(labels=["no", "yes"], metric="f1", positive="no", **PLACE)
-    assert list(metrics.of(pair)) == ["f1", "accuracy", "matthews"]
+    assert list(tasks.metrics_of(pair)) == ["f1", "accuracy", "matthews"]
     number = Task(name="regression", labels=[], metric="spearman", **PLACE)
-    assert list(metrics.of(number)) == ["spearman", "pearson"]
+    assert list(tasks.metrics_of(number)) == ["spearman", "pearson"]
 
 
 @pytest.mark.parametrize("positive", ["a", "b", "c"])
@@ -155,6 +156,6 @@ def test_f1_is_of_the_class_that_was_named(positive):
     task = Task(labels=["a", "b", "c"], positive=positive, **PLACE)
     predictions, labels = (values % 3 for values in sample("accuracy"))
     theirs = sklearn_metrics.f1_score(labels, predictions, average=None)["abc".index(positive)]
-    f1 = metrics.of(task)["f1"]
+    f1 = tasks.metrics_of(task)["f1"]
     assert f1.value(predictions, labels) == pytest.approx(theirs)
     assert f1.resampled(f1.statistics(predictions, labels), np.ones((1, 300)))[0] == pytest.approx(theirs)
