@@ -1,6 +1,5 @@
 """The machine and the libraries that a measurement was made with."""
 
-import os
 import platform
 from functools import cache
 from typing import Any
@@ -27,8 +26,10 @@ def physical_cores() -> int:
 
 
 def usable_cores() -> int:
-    """Logical cores that this process may use, which may be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Logical cores that this process may use, by its affinity and its container's quota (rounded up)."""
+    import joblib
+
+    return int(joblib.cpu_count())
 
 
 def cpu_flags() -> set[str]:

@@ -102,6 +102,13 @@ def test_fewer_cores_are_another_machine(dense, capsys):
     assert key_of(dense)["config"]["threads"] == [1]
 
 
+def test_the_quota_of_a_container_leaves_fewer_cores(monkeypatch):
+    from joblib.externals.loky.backend import context
+
+    monkeypatch.setattr(context, "_cpu_count_cgroup", lambda cores: 1)
+    assert environment.usable_cores() == environment.physical_cores() == 1
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"null", b"\xff", b'{"key": 1}', b'{"key": {"machine": 3}}', b"[" * 100_000]
 )
