@@ -1,5 +1,6 @@
 """What the commands print on stdout."""
 
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,10 @@ def latency(rows: list[dict[str, Any]], reference: str, environment: dict[str, A
     """The rows of benchmark.json or report.json, one table a setting, and the machine that they were measured on."""
     for setting, some in groupby(rows, lambda row: (row["batch"], row["sequence_length"], row["threads"])):
         of_setting = list(some)
-        table = _decoder_latency if "decode" in of_setting[0] else _latency
-        table("batch {}, {} tokens, {} threads".format(*setting), of_setting, reference)
+        columns = (_OF_PROMPTS_AND_STEPS if "decode" in of_setting[0] else _OF_CALLS) + _OF_ALL
+        header = ["", *(heading.format(reference) for heading, _ in columns)]
+        lines = [[row["artifact"], *(cell(row) for _, cell in columns)] for row in of_setting]
+        listing("batch {}, {} tokens, {} threads".format(*setting), header, lines)
     if rows:
         libraries = environment["libraries"]
         runtime = libraries.get("onnxruntime") or libraries["onnxruntime-gpu"]
@@ -88,41 +91,28 @@ def latency(rows: list[dict[str, Any]], reference: str, environment: dict[str, A
         )
 
 
-def _latency(title: str, rows: list[dict[str, Any]], reference: str) -> None:
-    lines = []
-    for row in rows:
-        lines.append(
-            [
-                row["artifact"],
-                *(f"{row[name]:.2f}" for name in ("p50_ms", "p95_ms", "p99_ms")),
-                _speedup(row),
-                f"{row['cold_start_ms']:.0f}",
-                f"{row['peak_rss_mb']:.0f}",
-                f"{row['size_mb']:.1f}",
-            ]
-        )
-    listing(title, ["", "p50 ms", "p95", "p99", f"times {reference}", "first ms", "RSS MB", "MB"], lines)
-
-
-def _decoder_latency(title: str, rows: list[dict[str, Any]], reference: str) -> None:
-    lines = []
-    for row in rows:
-        lines.append(
-            [
-                row["artifact"],
-                f"{row['time_to_first_token_ms']:.2f}",
-                _speedup(row),
-                f"{row['decode_ms_per_token']:.2f}",
-                f"{row['tokens_per_second']:.0f}",
-                _speedup(row["decode"]),
-                f"{row['peak_rss_mb']:.0f}",
-                f"{row['size_mb']:.1f}",
-            ]
-        )
-    times = f"times {reference}"
-    listing(title, ["", "first token ms", times, "ms a token", "tokens/s", times, "RSS MB", "MB"], lines)
-
-
 def _speedup(timed: dict[str, Any]) -> str:
     low, high = timed["speedup"]["ci95"]
     return f"{timed['speedup']['value']:.2f} ({low:.2f} to {high:.2f})"
+
+
+_Column = tuple[str, Callable[[dict[str, Any]], str]]
+"""Its heading, with the reference's name in it, and what stands in it of a row."""
+_OF_CALLS: list[_Column] = [
+    ("p50 ms", lambda row: f"{row['p50_ms']:.2f}"),
+    ("p95", lambda row: f"{row['p95_ms']:.2f}"),
+    ("p99", lambda row: f"{row['p99_ms']:.2f}"),
+    ("times {}", _speedup),
+    ("first ms", lambda row: f"{row['cold_start_ms']:.0f}"),
+]
+_OF_PROMPTS_AND_STEPS: list[_Column] = [
+    ("first token ms", lambda row: f"{row['time_to_first_token_ms']:.2f}"),
+    ("times {}", _speedup),
+    ("ms a token", lambda row: f"{row['decode_ms_per_token']:.2f}"),
+    ("tokens/s", lambda row: f"{row['tokens_per_second']:.0f}"),
+    ("times {}", lambda row: _speedup(row["decode"])),
+]
+_OF_ALL: list[_Column] = [
+    ("RSS MB", lambda row: f"{row['peak_rss_mb']:.0f}"),
+    ("MB", lambda row: f"{row['size_mb']:.1f}"),
+]

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "dsee_compress"
 FLOORS = (
     *("metrics", "plain", "errors", "option_types", "yaml_text", "child_process", "naming", "configs", "distributed"),
     *("progress", "weights", "loading", "store", "architectures", "checkpoint", "tasks", "adapters", "training"),
-    *("evaluation", "targets", "pruning", "exporting", "reporting", "bundling", "stages"),
+    *("evaluation", "targets", "pruning", "exporting", "interfaces", "reporting", "bundling", "stages"),
 )
 """Rooms, the lowest first."""
 

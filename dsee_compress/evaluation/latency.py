@@ -7,12 +7,12 @@ at a time: the spinning threads of idle sessions would slow the one that is meas
 import subprocess
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .. import child_process
 from . import session
 from .bootstrap import Interval
-from .inputs import INPUTS, Batch, Forward, random_batches
+from .inputs import Batch, Forward
 
 Samples = NDArray[np.float64]
 """Milliseconds a call, (rounds, samples a round)."""
@@ -45,11 +45,27 @@ class Setting:
     """Of decoders: steps after a prompt."""
 
 
-def measure(artifacts: dict[str, Path], vocabulary: int, setting: Setting) -> dict[str, Samples]:
-    """Time each artifact; returns milliseconds a call, (rounds, samples), by artifact."""
-    shape = (setting.batch, setting.sequence_length)
-    batch = random_batches([shape], vocabulary, list(INPUTS), seed=setting.seed)[0]
-    return in_turns({name: partial(onnx_forward, path, setting) for name, path in artifacts.items()}, batch, setting)
+class Phase(NamedTuple):
+    """A kind of calls that is timed apart from others."""
+
+    name: str
+    under: str | None
+    """The key under which a row of benchmark.json has its figures; None for the row itself."""
+    opened: Callable[[Path, Setting, Batch], AbstractContextManager[Forward]]
+    """Opens an artifact for calls on a batch."""
+
+
+def measure(
+    artifacts: dict[str, Path], phases: Iterable[Phase], batch: Batch, setting: Setting
+) -> dict[str, dict[str, Samples]]:
+    """Time each artifact, one phase after the other; returns milliseconds a call by artifact and phase."""
+    timed: dict[str, dict[str, Samples]] = {name: {} for name in artifacts}
+    for phase in phases:
+        contestants: dict[str, Contestant]
+        contestants = {name: partial(phase.opened, path, setting, batch) for name, path in artifacts.items()}
+        for name, samples in in_turns(contestants, batch, setting).items():
+            timed[name][phase.name] = samples
+    return timed
 
 
 def in_turns(contestants: dict[str, Contestant], batch: Batch, setting: Setting) -> dict[str, Samples]:
@@ -148,18 +164,33 @@ def size_mb(path: Path) -> dict[str, float]:
 
 
 def row(
-    name: str, path: Path, samples: Samples, baseline: Samples, vocabulary: int, setting: Setting
+    name: str,
+    path: Path,
+    phases: Iterable[Phase],
+    samples: dict[str, Samples],
+    baseline: dict[str, Samples],
+    vocabulary: int,
+    setting: Setting,
 ) -> dict[str, Any]:
     """One entry of report.json's `latency`, but for the file's size, which no setting changes."""
-    return {
+    found: dict[str, Any] = {
         "artifact": name,
         "provider": setting.provider,
         "threads": setting.threads,
         "batch": setting.batch,
         "sequence_length": setting.sequence_length,
+        **fresh_process(path, vocabulary, setting),
+    }
+    for phase in phases:
+        figures = _figures(samples[phase.name], baseline[phase.name], setting)
+        found |= {phase.under: figures} if phase.under else figures
+    return found
+
+
+def _figures(samples: Samples, baseline: Samples, setting: Setting) -> dict[str, Any]:
+    return {
         "samples": samples.size,
         **summarise(samples, setting.batch),
         "speedup": speedup(baseline, samples, seed=setting.seed).as_json(),
-        **fresh_process(path, vocabulary, setting),
         "raw_ms": samples.round(4).tolist(),
     }

@@ -2,16 +2,17 @@
 
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from transformers import PretrainedConfig
 
-from .. import architectures, checkpoint, distributed, targets
+from .. import checkpoint, distributed, interfaces, targets
 from ..checkpoint import Manifest
 from ..configs import BenchmarkConfig
 from ..errors import UserError
-from ..evaluation import decoder_latency, environment, latency, session
+from ..evaluation import environment, latency, session
 from ..evaluation.latency import Setting
+from ..interfaces import Interface
 from ..progress import step, tell
 from ..store import lock, watch
 from ..targets import Target
@@ -48,7 +49,7 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
         return folder
 
     model = checkpoint.model_config(folder)
-    decoder = architectures.get(manifest.architecture).decoder
+    interface = interfaces.of(manifest.architecture)
     require_lengths(model, config)
     settings = _settings(config, provider, threads)
     reference = next(iter(named))
@@ -62,7 +63,7 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
         session.require_provider(provider)
         vocabulary = min(model.vocab_size, *(_vocabulary(path.parent, model.vocab_size) for path in named.values()))
         for setting in settings:
-            rows.append(_measure(decoder_latency if decoder else latency, named, files, reference, vocabulary, setting))
+            rows.append(_measure(interface, named, files, reference, vocabulary, setting))
     result = {
         "key": key,
         "reference": reference,
@@ -81,10 +82,7 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
 def require_lengths(model: PretrainedConfig, config: BenchmarkConfig, section: str = "") -> None:
     """UserError, naming the option in its `section` of a recipe, for more tokens than the model reads."""
     for length in config.sequence_length:
-        architectures.require_length(model, f"{section}sequence_length", length)
-        if architectures.get(model.model_type).decoder:
-            both = f"{section}sequence_length and {section}new_tokens, in sum"
-            architectures.require_length(model, both, length + config.new_tokens)
+        interfaces.of(model.model_type).require_length(model, length, config.new_tokens, section)
 
 
 def name_artifacts(folder: Path, manifest: Manifest) -> dict[str, Path]:
@@ -169,18 +167,8 @@ def _vocabulary(folder: Path, otherwise: int) -> int:
     return checkpoint.model_config(folder).vocab_size if (folder / "config.json").is_file() else otherwise
 
 
-class _Timing(Protocol):
-    """A module that times calls: `latency` those of encoders, `decoder_latency` those of decoders."""
-
-    def measure(self, artifacts: dict[str, Path], vocabulary: int, setting: Setting) -> dict[str, Any]: ...
-
-    def row(
-        self, name: str, path: Path, samples: Any, baseline: Any, vocabulary: int, setting: Setting
-    ) -> dict[str, Any]: ...
-
-
 def _measure(
-    timing: _Timing,
+    interface: Interface,
     named: dict[str, Path],
     files: dict[str, dict[str, Any]],
     reference: str,
@@ -189,9 +177,11 @@ def _measure(
 ) -> list[dict[str, Any]]:
     where = f"batch {setting.batch}, {setting.sequence_length} tokens, {setting.threads} threads"
     with step(f"time {', '.join(named)}: {where}"):
-        samples = timing.measure(named, vocabulary, setting)
+        samples = latency.measure(named, interface.PHASES, interface.batch(vocabulary, setting), setting)
+    rows = []
     with step("measure cold start and memory"):
-        return [
-            timing.row(name, path, samples[name], samples[reference], vocabulary, setting) | files[name]
-            for name, path in named.items()
-        ]
+        for name, path in named.items():
+            both = (samples[name], samples[reference])
+            row = latency.row(name, path, interface.PHASES, *both, vocabulary, setting)
+            rows.append(row | interface.beside(path, setting, row) | files[name])
+    return rows

@@ -7,15 +7,14 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import architectures, checkpoint, distributed, naming, targets, tasks
+from .. import checkpoint, distributed, interfaces, naming, targets, tasks
 from ..adapters import model as adapters
 from ..checkpoint import Manifest
 from ..configs import OPSETS, ExportConfig, Precision
 from ..errors import UserError, first_line
 from ..evaluation import inputs, parity, session
 from ..evaluation.inputs import Batch
-from ..exporting import decoder, encoder, files, metadata, ort_format, precision
-from ..exporting.exporter import Exporter
+from ..exporting import files, metadata, ort_format, precision
 from ..progress import step
 from ..store import lock, watch
 from ..targets import Target
@@ -50,7 +49,7 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
     if checkpoint.up_to_date(output, "export", resolved, {"parent": link.fingerprint, **read}, overwrite):
         return output
     session.runtime()
-    exporter = exporter_of(parent.architecture)
+    interface = interfaces.of(parent.architecture)
     require_known(config, parent.architecture)
 
     metrics: dict[str, Any] = {"kind": "dense" if parent.stage == "finetune" else "pruned"}
@@ -61,21 +60,21 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
     with checkpoint.writing(output, overwrite) as folder:
         fp32 = folder / ARTIFACTS["fp32"]
         model.config.save_pretrained(folder)
-        with step(exporter.describe(model, config.graph)):
-            metrics |= exporter.write(
+        with step(interface.describe(model, config.graph)):
+            metrics |= interface.write(
                 model, fp32, config.graph, config.opset, target.provider, tokenizer.model_input_names
             )
-            metrics["fp32"] = vars(exporter.require_fused(model, config.graph, fp32))
+            metrics["fp32"] = vars(interface.require_fused(model, config.graph, fp32))
         with step("compare with PyTorch"):
-            proof = exporter.prove(model, fp32)
+            proof = interface.prove(model, fp32)
             metrics |= {"export_max_abs": proof.max_abs, "label_agreement": proof.label_agreement}
         samples = cache(partial(_training_batches, parent, tokenizer))
         for name in config.precision:
             if name != "fp32":
                 with step(f"write {name}"):
                     lower = folder / ARTIFACTS[name]
-                    figures = exporter.LOWER[name](fp32, lower, rules, samples)
-                    metrics[name] = vars(exporter.require_fused(model, config.graph, lower)) | figures
+                    figures = interface.LOWER[name](fp32, lower, rules, samples)
+                    metrics[name] = vars(interface.require_fused(model, config.graph, lower)) | figures
         if "fp32" not in config.precision:
             files.remove(fp32)
         for name in config.precision:
@@ -118,14 +117,9 @@ def resolve(config: ExportConfig) -> tuple[ExportConfig, Target]:
     return ExportConfig.parse(config.model_dump() | whole), target
 
 
-def exporter_of(architecture: str) -> Exporter:
-    """How a model of this family becomes ONNX."""
-    return decoder if architectures.get(architecture).decoder else encoder
-
-
 def require_known(config: ExportConfig, architecture: str) -> None:
     """UserError if the resolved `config` asks for what models of this family are not exported in."""
-    known = ["fp32", *exporter_of(architecture).LOWER]
+    known = ["fp32", *interfaces.of(architecture).LOWER]
     for name in config.precision or []:
         if name not in known:
             raise UserError(

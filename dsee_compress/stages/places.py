@@ -8,7 +8,7 @@ anywhere.
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import architectures, targets
+from .. import interfaces, targets
 from ..checkpoint import Manifest
 from ..configs import Precision
 from ..evaluation import arithmetic
@@ -50,10 +50,9 @@ def _place(manifest: Manifest, target: Target, precision: Precision) -> Place:
 def _missing_card(manifest: Manifest) -> str:
     """Why a model does not run on a CUDA card here; empty if it does."""
     missing = arithmetic.obstacle("cuda")
-    if not missing and architectures.get(manifest.architecture).decoder:
+    if not missing and interfaces.of(manifest.architecture).TORCH_ON_CARD:
         import torch
 
-        # What a decoder remembers lies on the card in PyTorch's tensors.
         missing = "" if torch.cuda.is_available() else "PyTorch finds no CUDA device"
     return missing
 

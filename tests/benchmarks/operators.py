@@ -16,6 +16,7 @@ import numpy as np
 from dsee_compress import architectures, targets
 from dsee_compress.evaluation import latency
 from dsee_compress.exporting import files, first_token, fusion, graph, normalisation, precision
+from dsee_compress.interfaces import encoder
 
 from . import finetune
 
@@ -66,7 +67,8 @@ def main() -> None:
         paths = export(Path(folder))
         for batch, length in SHAPES:
             setting = latency.Setting(batch, length, given.threads, "cpu", given.samples, given.rounds, 3, 0)
-            samples = latency.measure(paths, 30522, setting)
+            timed = latency.measure(paths, encoder.PHASES, encoder.batch(30522, setting), setting)
+            samples = {name: phases["call"] for name, phases in timed.items()}
             for name, undone in UNDONE.items():
                 ours = samples[f"{name}, {OURS}"]
                 cells = [_times(samples[f"{name}, {way}"], ours) if way in undone else "" for way in columns]

@@ -15,6 +15,7 @@ from dsee_compress import architectures, targets
 from dsee_compress.checkpoint import Structure
 from dsee_compress.evaluation import latency
 from dsee_compress.exporting import fusion, graph, precision
+from dsee_compress.interfaces import encoder
 from dsee_compress.pruning import selection, surgery
 
 from . import finetune
@@ -49,7 +50,8 @@ def main() -> None:
         artifacts: dict[str, Path] = {}
         for count in COUNTS:
             artifacts |= export(count, Path(folder))
-        samples = latency.measure(artifacts, 30522, setting)
+        timed = latency.measure(artifacts, encoder.PHASES, encoder.batch(30522, setting), setting)
+        samples = {name: phases["call"] for name, phases in timed.items()}
     print(f"batch {given.batch}, {given.length} tokens, {given.threads} threads")
     print("| neurons | fp32, ms | times 1,152's (95 %) | int8, ms | times 1,152's (95 %) |")
     print("| --- | --- | --- | --- | --- |")

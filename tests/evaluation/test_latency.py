@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -12,14 +13,20 @@ from dsee_compress.errors import UserError
 from dsee_compress.evaluation import environment, latency
 from dsee_compress.evaluation.bootstrap import Interval
 from dsee_compress.evaluation.session import Session
+from dsee_compress.interfaces import encoder
 
 SETTING = latency.Setting(
     batch=2, sequence_length=16, threads=2, provider="cpu", samples=12, rounds=3, warmup=1, seed=0
 )
 
 
+def measure(artifacts: dict[str, Path]) -> dict[str, latency.Samples]:
+    timed = latency.measure(artifacts, encoder.PHASES, encoder.batch(200, SETTING), SETTING)
+    return {name: samples["call"] for name, samples in timed.items()}
+
+
 def test_samples_come_in_rounds_of_every_artifact(bert_exported):
-    samples = latency.measure({"a": bert_exported / "model.onnx", "b": bert_exported / "model_int8.onnx"}, 200, SETTING)
+    samples = measure({"a": bert_exported / "model.onnx", "b": bert_exported / "model_int8.onnx"})
     assert {name: values.shape for name, values in samples.items()} == {"a": (3, 4), "b": (3, 4)}
     assert all((values > 0).all() for values in samples.values())
 
@@ -32,7 +39,7 @@ def test_only_one_session_is_alive_at_a_time(bert_exported, monkeypatch):
         Session, "__enter__", lambda self: (alive.append(self), most.append(len(alive)), enter(self))[2]
     )
     monkeypatch.setattr(Session, "__exit__", lambda self, *error: (alive.remove(self), leave(self, *error))[1])
-    latency.measure({"a": bert_exported / "model.onnx", "b": bert_exported / "model_int8.onnx"}, 200, SETTING)
+    measure({"a": bert_exported / "model.onnx", "b": bert_exported / "model_int8.onnx"})
     assert most == [1] * 6
 
 
@@ -117,7 +124,7 @@ def test_a_cold_start_is_longer_than_a_call_and_than_importing_onnx_runtime(bert
         started = time.perf_counter()
         subprocess.run([sys.executable, "-c", "import numpy, onnxruntime"], check=True)
         imports.append((time.perf_counter() - started) * 1e3)
-    assert cold > min(imports) > np.median(latency.measure({"a": path}, 200, SETTING)["a"])
+    assert cold > min(imports) > np.median(measure({"a": path})["a"])
 
 
 def test_size_counts_external_data_too(tmp_path):

@@ -16,8 +16,9 @@ from dsee_compress.evaluation import parity
 from dsee_compress.evaluation.generator import OnnxGenerator
 from dsee_compress.evaluation.inputs import random_prompts
 from dsee_compress.evaluation.session import Session
-from dsee_compress.exporting import decoder, probe
+from dsee_compress.exporting import probe
 from dsee_compress.exporting.precision import Rules
+from dsee_compress.interfaces import decoder
 
 from ..fixtures import decoders
 from ..fixtures.decoder_stages import pruned, unequal, write_prune

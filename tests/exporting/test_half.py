@@ -12,7 +12,8 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 from dsee_compress.errors import GateError
 from dsee_compress.evaluation.inputs import random_batches, random_prompts
 from dsee_compress.evaluation.session import Session
-from dsee_compress.exporting import decoder_graph, encoder, half, precision, probe
+from dsee_compress.exporting import decoder_graph, half, precision, probe
+from dsee_compress.interfaces import encoder
 
 from ..fixtures import decoders, models
 

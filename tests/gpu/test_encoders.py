@@ -5,7 +5,8 @@ import pytest
 from dsee_compress.evaluation import parity
 from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.evaluation.session import Session
-from dsee_compress.exporting import encoder, precision
+from dsee_compress.exporting import precision
+from dsee_compress.interfaces import encoder
 
 from ..fixtures import models
 from .test_decoders import CUDA

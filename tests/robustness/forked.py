@@ -138,6 +138,8 @@ class Process:
         self._log = log
         self._code: int | None = None
         log.mkdir(parents=True, exist_ok=True)
+        for name in ("stdout", "stderr"):
+            (log / name).touch()  # it may be killed before it opens them
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()

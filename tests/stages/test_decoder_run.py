@@ -12,8 +12,8 @@ from dsee_compress_cli import main as cli
 import dsee_compress
 from dsee_compress import architectures, checkpoint
 from dsee_compress.evaluation import shares
-from dsee_compress.exporting import decoder
 from dsee_compress.exporting.precision import Rules
+from dsee_compress.interfaces import decoder
 
 from ..fixtures import decoder_stages, decoders, models
 

@@ -156,8 +156,9 @@ def test_a_difference_that_is_not_a_number_does_not_pass():
 
 
 def test_the_exporter_is_not_asked_for_a_shape_that_the_gate_uses():
-    from dsee_compress.exporting import decoder, decoder_graph
-    from dsee_compress.exporting.encoder import UNSEEN_SHAPES
+    from dsee_compress.exporting import decoder_graph
+    from dsee_compress.interfaces import decoder
+    from dsee_compress.interfaces.encoder import UNSEEN_SHAPES
 
     assert len(UNSEEN_SHAPES) >= 4
     assert graph.SEEN_SHAPE not in UNSEEN_SHAPES

@@ -12,7 +12,7 @@ from dsee_compress.adapters import model as adapters
 from dsee_compress.bundling import predict
 from dsee_compress.evaluation import parity, session
 from dsee_compress.evaluation.inputs import random_batches
-from dsee_compress.exporting import encoder
+from dsee_compress.interfaces import encoder
 
 from ..fixtures import models
 from ..tasks.test_fit import PAIR, word_pieces, write

@@ -4,26 +4,43 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from .. import architectures
 from ..configs import Graph
 from ..evaluation import parity, session
-from ..evaluation.inputs import INPUTS, random_batches
+from ..evaluation.inputs import INPUTS, Batch, random_batches
+from ..evaluation.latency import Phase, Setting, onnx_forward
 from ..evaluation.parity import Parity
-from . import first_token, fusion, normalisation
-from . import graph as graphs
-from .fusion import NodeCount
-from .precision import LOWER
+from ..exporting import first_token, fusion, normalisation
+from ..exporting import graph as graphs
+from ..exporting.fusion import NodeCount
+from ..exporting.precision import LOWER
 
-__all__ = ["LOWER", "describe", "prove", "require_fused", "write"]
+__all__ = [
+    "LOWER",
+    "PHASES",
+    "TORCH_ON_CARD",
+    "batch",
+    "beside",
+    "describe",
+    "prove",
+    "require_fused",
+    "require_length",
+    "write",
+]
+
+TORCH_ON_CARD = False
 
 UNSEEN_SHAPES = [(1, 5), (3, 31), (5, 64), (4, 100), (2, 128)]
 """Batch and sequence length on which the export gate compares; none is what the exporter traced."""
 
 
+PHASES = (Phase("call", None, lambda path, setting, _: onnx_forward(path, setting)),)
+
+
 def describe(model: PreTrainedModel, graph: Graph) -> str:
-    """As `Exporter.describe`."""
+    """As `Interface.describe`."""
     unfused = f" (all but the attention of {model.config.model_type})"
     how = "export and fuse" if graph == "fused" else "export in standard operators"
     return how + ("" if fusion.attention_is_one_node(model, graph) else unfused)
@@ -32,7 +49,7 @@ def describe(model: PreTrainedModel, graph: Graph) -> str:
 def write(
     model: PreTrainedModel, path: Path, graph: Graph, opset: int, provider: str, given: Collection[str] = INPUTS
 ) -> dict[str, Any]:
-    """As `Exporter.write`: says how many nodes compute the first token alone."""
+    """As `Interface.write`: says how many nodes compute the first token alone."""
     if graph == "fused":
         _fused(model, path, opset, provider, given)
     else:
@@ -44,19 +61,34 @@ def write(
 
 
 def require_fused(model: PreTrainedModel, graph: Graph, path: Path) -> NodeCount:
-    """As `Exporter.require_fused`: an attention and a GELU node a layer, where the family's attention becomes one."""
+    """As `Interface.require_fused`: an attention and a GELU node a layer, where the family's attention becomes one."""
     layers = len(architectures.layers(model))
     one_node = fusion.attention_is_one_node(model, graph)
     return fusion.require_fused(path, layers, attention_is_one_node=one_node)
 
 
 def prove(model: PreTrainedModel, path: Path) -> Parity:
-    """As `Exporter.prove`: logits of padded batches."""
+    """As `Interface.prove`: logits of padded batches."""
     longest = architectures.longest_input(model.config)
     shapes = [(batch, min(length, longest)) for batch, length in UNSEEN_SHAPES]
     with session.Session(path) as live:
         batches = random_batches(shapes, model.config.vocab_size, live.inputs, pad_token=model.config.pad_token_id or 0)
         return parity.passed(parity.EXPORT, map(parity.torch_forward(model), batches), map(live.forward, batches))
+
+
+def require_length(config: PretrainedConfig, length: int, new_tokens: int, section: str) -> None:
+    """As `Interface.require_length`."""
+    architectures.require_length(config, f"{section}sequence_length", length)
+
+
+def batch(vocabulary: int, setting: Setting) -> Batch:
+    """As `Interface.batch`: all but the first sequence are padded."""
+    return random_batches([(setting.batch, setting.sequence_length)], vocabulary, list(INPUTS), seed=setting.seed)[0]
+
+
+def beside(path: Path, setting: Setting, row: dict[str, Any]) -> dict[str, Any]:
+    """As `Interface.beside`: nothing."""
+    return {}
 
 
 def _fused(model: PreTrainedModel, path: Path, opset: int, provider: str, given: Collection[str]) -> None:
