@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 
@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 
 from ..metrics import METRICS, Metric
 from ..plain import plain
+from . import phases
+from .phases import Phase
 
 WIDTHS = {"wide": 13.0, "narrow": 4.6}
 """Inches of 72 units: a narrow picture fills a phone, where a unit is a pixel."""
@@ -48,13 +50,6 @@ class Picture:
     narrow: str
 
 
-class Calls(NamedTuple):
-    """Rows with the time of every call, and what a call is."""
-
-    unit: str
-    rows: list[dict[str, Any]]
-
-
 def draw(report: dict[str, Any]) -> dict[str, Picture]:
     """`structure`, `metric` and `latency`, and the latency of each device as `device_0`, `device_1`, …
 
@@ -63,9 +58,9 @@ def draw(report: dict[str, Any]) -> dict[str, Picture]:
     words = METRICS[report["task"]["metric"]]
     structure, accuracy = report["structure"], report["accuracy"]
     latencies = {
-        name: calls
+        _name(place, phase): phase
         for place, rows in _measured(report).items()
-        for name, calls in _phases(place, rows, "writing" in report).items()
+        for phase in phases.of(rows, "writing" in report)
     }
     return {
         "structure": _picture("structure", _describe_structure(structure), lambda width: _structure(structure, width)),
@@ -73,8 +68,8 @@ def draw(report: dict[str, Any]) -> dict[str, Picture]:
             "metric", _describe_accuracy(accuracy, words), lambda width: _accuracy(accuracy, words, width)
         ),
         **{
-            name: _picture(name, _describe_latency(calls), lambda width, calls=calls: _latency(calls, width))  # type: ignore[misc]
-            for name, calls in latencies.items()
+            name: _picture(name, _describe_latency(phase), lambda width, phase=phase: _latency(phase, width))  # type: ignore[misc]
+            for name, phase in latencies.items()
         },
     }
 
@@ -86,13 +81,11 @@ def _measured(report: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _phases(place: str, rows: list[dict[str, Any]], decoder: bool) -> dict[str, Calls]:
-    """The pictures of some rows: one, or of a decoder one of prompts and, where they were timed, one of tokens."""
-    if not decoder:
-        return {place: Calls("call", rows)}
-    steps = [{"artifact": row["artifact"]} | row["decode"] for row in rows if "decode" in row]
-    name = "decode" if place == "latency" else f"{place}_decode"
-    return {place: Calls("prompt", rows)} | ({name: Calls("token", steps)} if steps else {})
+def _name(place: str, phase: Phase) -> str:
+    """A picture's: `latency`, `decode`, `device_0`, `device_0_decode`."""
+    if place == "latency":
+        return phase.name
+    return place if phase.name == "latency" else f"{place}_{phase.name}"
 
 
 def _structure(structure: dict[str, Any], width: float) -> Figure:
@@ -140,7 +133,7 @@ def _accuracy(accuracy: dict[str, Any], words: Metric, width: float) -> Figure:
     return figure
 
 
-def _latency(timed: Calls, width: float) -> Figure:
+def _latency(timed: Phase, width: float) -> Figure:
     rows = timed.rows
     figure, axes = plt.subplots(figsize=(width, 0.9 + 0.75 * len(rows)), layout="constrained")
     calls = [_calls(row) for row in rows]
@@ -193,7 +186,7 @@ def _describe_accuracy(accuracy: dict[str, Any], words: Metric) -> str:
     return f"{words.heading} with 95 % intervals. {'; '.join(models)}."
 
 
-def _describe_latency(timed: Calls) -> str:
+def _describe_latency(timed: Phase) -> str:
     artifacts = [
         f"{row['artifact'].replace('_', ' ')}: median {row['p50_ms']:.1f} ms, fastest {min(_calls(row)):.1f}, "
         f"slowest {max(_calls(row)):.1f}"

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from ..metrics import METRICS
 from ..plain import plain
+from . import phases
 from .figures import Picture
 
 PART_NAMES = {
@@ -109,6 +110,7 @@ def _environment(report: dict[str, Any], autoescape: bool = False) -> Environmen
         "points": " points" if words.scale == 100 else "",
         "metrics": METRICS,
         "writing": report.get("writing"),
+        "phases_of": lambda rows: phases.of(rows, "writing" in report),
         "other_titles": [METRICS[name].title for name in next(iter(report["other_metrics"].values()))],
         "part_names": PART_NAMES,
         "ours_beside": ours_beside,
