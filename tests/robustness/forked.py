@@ -247,7 +247,7 @@ class Command(Process):
         stdin: Path | None = None,
         first: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(lambda: _run_command(arguments), folder, log, stdin, first)
+        super().__init__(lambda: run_command(arguments), folder, log, stdin, first)
 
 
 class Program(Process):
@@ -265,7 +265,8 @@ class Program(Process):
         super().__init__(lambda: _run_program(program, arguments), folder, log, stdin, first)
 
 
-def _run_command(arguments: list[str]) -> None:
+def run_command(arguments: list[str]) -> None:
+    """A `dsee-compress` command in this process, which it may end."""
     from dsee_compress_cli import main
 
     sys.argv = ["dsee-compress", *arguments]
