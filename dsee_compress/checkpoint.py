@@ -18,13 +18,13 @@ from pydantic import Field
 
 from . import distributed, loading
 from .configs import BundleConfig, ExportConfig, FinetuneConfig, MetricName, PruneConfig, StrictConfig, TaskName
+from .digests import digest, sha256
 from .errors import UserError, first_line
 from .progress import tell
 from .store import contents as contents_of_stages
 from .store import folders, mark, results, watch
 from .store.folders import MANIFEST as MANIFEST
 from .store.folders import fsync as fsync
-from .store.folders import sha256 as sha256
 from .store.folders import write_json as write_json
 from .store.folders import write_text as write_text
 from .store.folders import writing as writing
@@ -181,14 +181,6 @@ def link_parent(folder: Path, output: Path) -> Parent:
         raise UserError(f"the output {output} would take the place of {folder}, which it is made from; choose another")
     relative = os.path.relpath(folder.resolve(), output.resolve())
     return Parent(path=relative, fingerprint=fingerprint(folder))
-
-
-def digest(files: list[Path]) -> str:
-    """SHA-256 over the names and bytes of `files`, in the order of their names."""
-    total = hashlib.sha256()
-    for path in sorted(files, key=lambda path: path.name):
-        total.update(f"{path.name}\0{sha256(path)}\0".encode())
-    return total.hexdigest()
 
 
 def contents(folder: Path) -> list[Path]:

@@ -8,9 +8,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "dsee_compress"
 FLOORS = (
-    *("metrics", "plain", "errors", "option_types", "yaml_text", "child_process", "naming", "configs", "distributed"),
-    *("progress", "weights", "loading", "store", "architectures", "checkpoint", "tasks", "adapters", "training"),
-    *("evaluation", "targets", "pruning", "exporting", "interfaces", "reporting", "bundling", "stages"),
+    *("metrics", "plain", "errors", "option_types", "yaml_text", "child_process", "naming", "digests", "configs"),
+    *("distributed", "progress", "weights", "loading", "data", "store", "architectures", "checkpoint", "tasks"),
+    *("adapters", "training", "evaluation", "targets", "pruning", "exporting", "interfaces", "pretrained", "reporting"),
+    *("bundling", "stages"),
 )
 """Rooms, the lowest first."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from .. import checkpoint, distributed, interfaces, targets
+from .. import checkpoint, digests, distributed, interfaces, targets
 from ..checkpoint import Manifest
 from ..configs import BenchmarkConfig
 from ..errors import UserError
@@ -112,7 +112,7 @@ def _contestants(
     for prefix, files in others(config).items():
         _require_another(files[0].parent, folder)
         named |= {f"{prefix}/{path.name}": path for path in files}
-        identities[f"compare {prefix}"] = checkpoint.digest(files)
+        identities[f"compare {prefix}"] = digests.digest(files)
     return named, identities
 
 

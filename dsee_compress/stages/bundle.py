@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from .. import architectures, checkpoint, distributed, naming, tasks
+from .. import architectures, checkpoint, digests, distributed, naming, tasks
 from ..checkpoint import Manifest, Task
 from ..configs import BundleConfig
 from ..errors import GateError, UserError
@@ -68,7 +68,7 @@ def bundle(source: Path, config: BundleConfig, output: Path, overwrite: bool = F
     precision, model = _choose(source, parent, config.precision)
     resolved = config.resolved() | {"precision": precision}
     link = checkpoint.link_parent(source, output)
-    programs = checkpoint.digest([PROGRAMS / name for name in COPIED])
+    programs = digests.digest([PROGRAMS / name for name in COPIED])
     place = output.resolve()
     archive = place.with_name(f"{place.name}.zip")
     partial = archive.with_name(f".{archive.name}.partial")

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import checkpoint, distributed, interfaces, naming, targets, tasks
+from .. import checkpoint, digests, distributed, interfaces, naming, targets, tasks
 from ..adapters import model as adapters
 from ..checkpoint import Manifest
 from ..configs import OPSETS, ExportConfig, Precision
@@ -44,7 +44,7 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
     resolved = config.resolved()
     read = vocabulary.fingerprints(config)
     if config.target not in targets.known():
-        read["target"] = checkpoint.sha256(Path(config.target))
+        read["target"] = digests.sha256(Path(config.target))
     link = checkpoint.link_parent(source, output)
     if checkpoint.up_to_date(output, "export", resolved, {"parent": link.fingerprint, **read}, overwrite):
         return output

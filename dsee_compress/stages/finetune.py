@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import architectures, checkpoint, tasks
+from .. import architectures, checkpoint, data, pretrained, tasks
 from ..adapters import model as adapters
 from ..checkpoint import Manifest
 from ..configs import FinetuneConfig
@@ -14,7 +14,6 @@ from ..evaluation import parity
 from ..progress import step
 from ..pruning import selection
 from ..store import lock
-from ..tasks import data, pretrained
 from ..training import losses, trainer
 from . import common
 

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import torch
 
-from .. import architectures, checkpoint, distributed, tasks
+from .. import architectures, checkpoint, data, digests, distributed, pretrained, tasks
 from ..adapters import model as adapters
 from ..adapters import peft
 from ..configs import ImportPeftConfig
 from ..errors import UserError
 from ..progress import step
 from ..store import lock, watch
-from ..tasks import data, pretrained
 from . import common, finetune
 
 UNTRAINED = {"seconds": 0.0, "steps": 0, "device": "cpu", "precision": "fp32"}
@@ -34,7 +33,7 @@ def import_peft(source: Path, config: ImportPeftConfig, output: Path, overwrite:
         "data": data_location,
     }
     inputs = {
-        "adapter": checkpoint.digest([source / peft.CONFIG, source / peft.WEIGHTS]),
+        "adapter": digests.digest([source / peft.CONFIG, source / peft.WEIGHTS]),
         "model": pretrained.fingerprint(location, config.model_sha256),
         "data": data.fingerprint(data_location, "train", "validation"),
     }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .. import architectures, checkpoint, tasks
+from .. import architectures, checkpoint, data, tasks
 from ..adapters import model as adapters
 from ..checkpoint import Structure
 from ..configs import PruneConfig
@@ -20,7 +20,6 @@ from ..progress import step
 from ..pruning import masking, selection, surgery
 from ..pruning.importance import Evidence
 from ..store import lock, watch
-from ..tasks import data
 from ..training import losses, trainer
 from ..weights import save_tensors, weights_of
 from . import common

@@ -114,12 +114,11 @@ def plan(config: RunConfig, run: Path, overwrite: bool = False) -> list[PlannedS
 def check(config: RunConfig, run: Path) -> list[str]:
     """Raise UserError for what would stop a run only after hours: what stands where it writes, the model, splits,
     devices, lengths, precisions. Returns what is worth telling of the model."""
-    from .. import architectures, tasks
+    from .. import architectures, data, pretrained, tasks
     from ..adapters import model as adapters
     from ..evaluation import session
     from ..exporting import vocabulary
     from ..pruning import selection
-    from ..tasks import data, pretrained
     from ..training import trainer
     from . import benchmark, common, export
 

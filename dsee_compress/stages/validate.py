@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .. import checkpoint, distributed
+from .. import checkpoint, data, distributed
 from ..adapters import model as adapters
 from ..checkpoint import Manifest
 from ..configs import ValidateConfig
@@ -17,7 +17,6 @@ from ..evaluation.inputs import Logits
 from ..metrics import METRICS, Metric
 from ..progress import step, tell
 from ..store import lock, watch
-from ..tasks import data
 from . import common, examination, places, vocabulary
 from .examination import Answers, Examination
 from .export import ARTIFACTS, artifacts

@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import checkpoint, tasks
+from .. import data, digests, tasks
 from ..checkpoint import Manifest, Task
 from ..configs import ExportConfig
+from ..data import encoded
 from ..errors import GateError, UserError
 from ..evaluation import parity
 from ..exporting import vocabulary
-from ..tasks import data, encoded, generation
+from ..tasks import generation
 from . import common
 
 
@@ -33,7 +34,7 @@ def fingerprints(config: ExportConfig) -> dict[str, str]:
     if config.trim_vocabulary is not None:
         read["trim_vocabulary"] = data.fingerprint(config.trim_vocabulary, "train")
     if config.keep_texts is not None:
-        read["keep_texts"] = checkpoint.sha256(Path(config.keep_texts))
+        read["keep_texts"] = digests.sha256(Path(config.keep_texts))
     return read
 
 

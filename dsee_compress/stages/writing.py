@@ -4,10 +4,11 @@ from itertools import islice
 from math import ceil
 from typing import Any
 
+from .. import data
 from ..checkpoint import Manifest, Task
 from ..configs import DecodingConfig
 from ..errors import UserError
-from ..tasks import data, generation
+from ..tasks import generation
 
 EXAMPLES = 5
 

@@ -7,7 +7,6 @@ removed. `restore` ends that, or takes it back, after a kill at any point of it.
 
 import contextlib
 import fnmatch
-import hashlib
 import json
 import os
 import shutil
@@ -153,9 +152,3 @@ def write_text(path: Path, text: str) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

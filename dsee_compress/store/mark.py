@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .folders import sha256, write_json
+from ..digests import sha256
+from .folders import write_json
 
 MARK = "whole.json"
 

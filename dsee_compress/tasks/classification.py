@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoint import Task
 from ..configs import SourceConfig, nearest
+from ..data.files import Place
 from ..errors import UserError
 from ..metrics import OF_TASK
 from . import text
-from .files import Place
 from .labels import Labels, in_words
 
 if TYPE_CHECKING:

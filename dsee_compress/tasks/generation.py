@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .. import data as data_sets
 from ..checkpoint import Task
 from ..configs import SourceConfig, nearest
+from ..data import encoded
+from ..data.files import is_text
 from ..errors import UserError
 from ..metrics import OF_TASK
-from . import data as data_sets
-from . import encoded
-from .files import is_text
 from .text import IGNORED
 
 if TYPE_CHECKING:

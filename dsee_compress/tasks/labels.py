@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from ..data.files import Place, is_text
 from ..errors import UserError
-from .files import Place, is_text
 from .text import Split
 
 Label = bool | int | str

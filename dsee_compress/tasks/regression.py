@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoint import Task
 from ..configs import SourceConfig
+from ..data.files import Place
 from ..errors import UserError
 from ..metrics import OF_TASK
 from . import text
-from .files import Place
 from .text import Split
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .. import data as data_sets
+from ..data import columns, encoded, long_texts
+from ..data.files import Place, Table, is_text
 from ..errors import UserError
-from . import columns, encoded, long_texts
-from . import data as data_sets
-from .files import Place, Table, is_text
 
 if TYPE_CHECKING:
     from datasets import Dataset

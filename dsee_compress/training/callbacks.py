@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from .. import checkpoint, distributed
+from .. import checkpoint, digests, distributed
 from ..errors import UserError
 from ..progress import console, duration, pulse, tell
 from ..store import mark
@@ -41,7 +41,7 @@ class CheckpointMarker(TrainerCallback):
         files = [path for path in folder.iterdir() if path.is_file()]
         for path in files:
             checkpoint.fsync(path)
-        mark.write(folder, {path.name: checkpoint.sha256(path) for path in files}, self.seconds)
+        mark.write(folder, {path.name: digests.sha256(path) for path in files}, self.seconds)
 
 
 @distributed.in_main

@@ -20,11 +20,10 @@ import numpy as np
 from transformers import PreTrainedModel
 
 import dsee_compress
-from dsee_compress import checkpoint, tasks
+from dsee_compress import checkpoint, data, pretrained, tasks
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.evaluation import environment, inputs, parity
 from dsee_compress.evaluation.bootstrap import bootstrap
-from dsee_compress.tasks import data, pretrained
 from dsee_compress.training import trainer
 
 from . import peers, results

@@ -15,12 +15,11 @@ from optimum.commands import optimum_cli
 from transformers import AutoModelForSequenceClassification
 
 import dsee_compress
-from dsee_compress import checkpoint, loading
+from dsee_compress import checkpoint, loading, pretrained
 from dsee_compress.checkpoint import Structure
 from dsee_compress.evaluation import latency, parity
 from dsee_compress.evaluation.inputs import Batch, Forward
 from dsee_compress.stages.export import artifacts
-from dsee_compress.tasks import pretrained
 
 from . import finetune
 

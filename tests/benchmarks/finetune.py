@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
+from dsee_compress import pretrained
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.evaluation.fresh_process import peak_mb
-from dsee_compress.tasks import pretrained
 
 from . import peers
 

@@ -17,13 +17,12 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import dsee_compress
-from dsee_compress import checkpoint, tasks
+from dsee_compress import checkpoint, pretrained, tasks
 from dsee_compress.checkpoint import Task
 from dsee_compress.configs import FinetuneConfig, ValidateConfig
 from dsee_compress.evaluation import bootstrap, environment
 from dsee_compress.metrics import METRICS, OF_TASK
 from dsee_compress.stages import common, examination
-from dsee_compress.tasks import pretrained
 from dsee_compress.training import trainer
 
 from . import peers, results

@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 
 import dsee_compress
-from dsee_compress import checkpoint
+from dsee_compress import checkpoint, data
 from dsee_compress.evaluation import latency
-from dsee_compress.tasks import data
 
 FILES = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
 

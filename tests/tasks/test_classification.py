@@ -4,9 +4,10 @@ import pandas
 import pytest
 from transformers import AutoTokenizer
 
+from dsee_compress import data
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.errors import UserError
-from dsee_compress.tasks import classification, data
+from dsee_compress.tasks import classification
 
 from ..fixtures.models import write_jsonl
 

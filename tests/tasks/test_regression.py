@@ -2,10 +2,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from dsee_compress import tasks
+from dsee_compress import pretrained, tasks
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.errors import UserError
-from dsee_compress.tasks import pretrained
 
 from ..fixtures.models import write_jsonl
 

@@ -2,12 +2,11 @@ import pytest
 import torch
 from transformers import Trainer, TrainingArguments
 
-from dsee_compress import checkpoint, tasks
+from dsee_compress import checkpoint, pretrained, tasks
 from dsee_compress.adapters import model as adapters
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.errors import UserError
 from dsee_compress.store import mark
-from dsee_compress.tasks import pretrained
 from dsee_compress.tasks.text import IGNORED
 from dsee_compress.training import callbacks, trainer
 

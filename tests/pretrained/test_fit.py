@@ -18,10 +18,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from dsee_compress import architectures, tasks
+from dsee_compress import architectures, pretrained, tasks
 from dsee_compress.checkpoint import Task
 from dsee_compress.errors import UserError
-from dsee_compress.tasks import pretrained
 
 from ..fixtures import decoders, models
 

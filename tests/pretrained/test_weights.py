@@ -10,11 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMaskedLM, BertForPreTraining
 
-from dsee_compress import checkpoint, loading
+from dsee_compress import checkpoint, loading, pretrained
 from dsee_compress.checkpoint import Task
 from dsee_compress.errors import UserError
 from dsee_compress.stages import common
-from dsee_compress.tasks import pretrained
 
 from ..fixtures import models
 

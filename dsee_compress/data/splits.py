@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import checkpoint
+from .. import digests
 from ..errors import UserError, first_line
 from . import files
 from .files import Place, Row, Table
@@ -36,7 +36,7 @@ def fingerprint(location: str, *splits: str) -> str:
     if not folder.is_dir():
         return location
     with _readable():
-        return checkpoint.digest([path for split in splits for path in _files(folder, split)])
+        return digests.digest([path for split in splits for path in _files(folder, split)])
 
 
 def require_unchanged(before: str, location: str, *splits: str) -> None:

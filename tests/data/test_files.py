@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 import dsee_compress
-from dsee_compress import checkpoint, tasks
+from dsee_compress import checkpoint, data, tasks
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.errors import UserError
-from dsee_compress.tasks import data
 
 SUFFIXES = ("jsonl", "csv", "parquet")
 Rows = list[dict]

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import architectures, checkpoint, loading
+from .. import architectures, digests, loading, tasks
 from ..checkpoint import Task
 from ..configs import TaskName
 from ..errors import UserError, first_line
 from ..progress import tell
-from . import fit, of, weights
+from . import fit, weights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -56,10 +56,10 @@ def fingerprint(location: str, expected: str | None) -> str:
     if expected is not None:
         if len(stored) > 1:
             raise UserError(f"model_sha256 is of one file, and the weights in {location} are in {len(stored)} parts")
-        found = checkpoint.sha256(stored[0])
+        found = digests.sha256(stored[0])
         if found != expected.lower():
             raise UserError(f"{stored[0]} has SHA-256 {found}, not the expected {expected}; do not use it")
-    return checkpoint.digest([path for path in folder.iterdir() if path in stored or path.suffix in _READ])
+    return digests.digest([path for path in folder.iterdir() if path in stored or path.suffix in _READ])
 
 
 def load_config(location: str, task: TaskName, *, trusted: bool = False) -> "PretrainedConfig":
@@ -129,7 +129,7 @@ def load(
     for note in examined.notes:
         tell(note)
     config = examined.config
-    config.update(of(task).head(task))
+    config.update(tasks.of(task).head(task))
     set_seed(seed)
     try:
         model = architectures.auto_class(config).from_pretrained(

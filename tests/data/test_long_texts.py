@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from dsee_compress.tasks import long_texts
+from dsee_compress.data import long_texts
 
 from ..fixtures import models
 
