@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from dsee_compress import checkpoint
-from dsee_compress.checkpoint import Task
+from dsee_compress.tasks import Spec
 
 from .printing import facts, listing
 
@@ -35,7 +35,7 @@ def inspect(folder: Annotated[Path, typer.Argument(help="Any stage's output.")])
     facts("metrics", _flat(manifest.metrics))
 
 
-def _described(task: Task) -> str:
+def _described(task: Spec) -> str:
     asked = f"{len(task.labels)} labels" if task.prompt is None else f"prompt {task.prompt!r}"
     return f"{task.name} ({task.metric}), {asked}, data {task.data}"
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
-from dsee_compress.configs import StrictConfig
+from dsee_compress.option_types import OneOf
+from dsee_compress.strict import StrictConfig
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -75,7 +76,9 @@ def _kind(annotation: Any) -> tuple[Any, list[str]]:
     """The type that the shell parses, and the choices to show; the config checks the rest."""
     origin = get_origin(annotation)
     if origin is Annotated:
-        return _kind(get_args(annotation)[0])
+        own, *extras = get_args(annotation)
+        names = next((list(extra.names()) for extra in extras if isinstance(extra, OneOf)), None)
+        return (str, names) if names else _kind(own)
     if origin is Literal:
         return str, list(get_args(annotation))
     if origin is list:

@@ -45,23 +45,24 @@ def listing(title: str, header: list[str], rows: list[list[str]], figures: bool 
 
 def measured(values: dict[str, float]) -> dict[str, str]:
     """A manifest's metrics of the validation split, as facts."""
-    from dsee_compress.metrics import METRICS  # numpy comes with it, and --help shall not wait for that
+    from dsee_compress import metrics  # numpy comes with it, and --help shall not wait for that
 
-    return {f"validation {METRICS[name].title}": METRICS[name].figure(value) for name, value in values.items()}
+    named = [(metrics.named(name), value) for name, value in values.items()]
+    return {f"validation {metric.title}": metric.figure(value) for metric, value in named}
 
 
 def accuracy(title: str, metric: str, result: dict[str, Any]) -> None:
     """The metrics and gates of validation.json or report.json; `metric` is the task's own."""
-    from dsee_compress.metrics import METRICS
+    from dsee_compress import metrics
 
-    words = METRICS[metric]
+    words = metrics.named(metric)
     rows = []
     for name, entry in result["accuracy"].items():
         others = result["other_metrics"][name]
         interval = " to ".join(words.figure(end) for end in entry["ci95"])
         row = [words.figure(entry["value"]), interval]
-        rows.append([name, *row, *(METRICS[other].figure(value) for other, value in others.items())])
-    listing(title, ["", words.title, "95 %", *(METRICS[other].title for other in others)], rows)
+        rows.append([name, *row, *(metrics.named(other).figure(value) for other, value in others.items())])
+    listing(title, ["", words.title, "95 %", *(metrics.named(other).title for other in others)], rows)
     for gate in result["gates"]:
         if gate["change"] is None:
             reason = result["not_validated"][gate["candidate"]]

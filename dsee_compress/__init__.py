@@ -17,10 +17,10 @@ from .configs import (
     GenerateConfig,
     ImportPeftConfig,
     PruneConfig,
-    StrictConfig,
     ValidateConfig,
 )
 from .errors import GateError, UserError
+from .strict import StrictConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from . import distributed, loading
-from .configs import BundleConfig, ExportConfig, FinetuneConfig, MetricName, PruneConfig, StrictConfig, TaskName
+from . import distributed, loading, tasks
+from .configs import BundleConfig, ExportConfig, FinetuneConfig, PruneConfig
 from .digests import digest, sha256
 from .errors import UserError, first_line
 from .progress import tell
@@ -28,6 +28,8 @@ from .store.folders import fsync as fsync
 from .store.folders import write_json as write_json
 from .store.folders import write_text as write_text
 from .store.folders import writing as writing
+from .strict import StrictConfig
+from .tasks import Spec
 from .weights import load_tensors, load_weights, save_tensors
 
 if TYPE_CHECKING:
@@ -61,24 +63,6 @@ class Parent(StrictConfig):
     fingerprint: str
 
 
-class Task(StrictConfig):
-    """What the model was trained for, and how its data is read."""
-
-    name: TaskName = "classification"
-    metric: MetricName = "accuracy"
-    """What gates and intervals are about."""
-    positive: str | None = None
-    """The label that F1 is about, if there is one."""
-    data: str
-    text: list[str]
-    label: str
-    labels: list[str]
-    """Names of the classes; none in regression and generation."""
-    prompt: str | None = None
-    """What stands before a target, with `{source}` in it; in generation alone."""
-    max_length: int
-
-
 class Structure(StrictConfig):
     """Indices of the heads and neurons that each layer keeps, counted in the unpruned model."""
 
@@ -105,7 +89,7 @@ class Manifest(StrictConfig):
     architecture: str
     base: str
     """The pretrained model, as the user named it."""
-    task: Task
+    task: Spec
     structure: Structure
     parent: Parent | None
     inputs: dict[str, str]
@@ -331,13 +315,15 @@ def build(folder: Path) -> "PreTrainedModel":
     """
     from . import architectures
 
+    described, config = read(folder), model_config(folder)
     try:
-        model = architectures.from_config(model_config(folder))
+        architectures.give_head(config, tasks.of(described.task).head)
+        model = architectures.from_config(config)
     except UserError:
         raise
     except Exception as error:  # whatever a number that is none, too large or zero leads to
         raise UserError(f"{folder}/config.json is of no model ({first_line(error)}); write the folder again") from error
-    structure, layers = read(folder).structure, architectures.layers(model)
+    structure, layers = described.structure, architectures.layers(model)
     if len(structure.heads) != len(layers) or any(
         max(heads, default=-1) >= layer.heads or max(neurons, default=-1) >= layer.neurons
         for layer, heads, neurons in zip(layers, structure.heads, structure.neurons, strict=False)

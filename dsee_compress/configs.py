@@ -3,14 +3,12 @@
 Each field carries its help. An unknown key is an error that names the nearest known one.
 """
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, model_validator
 
-from .errors import UserError, shown
+from . import tasks
 from .option_types import (
     LARGEST_COUNT,
     Batch,
@@ -21,7 +19,6 @@ from .option_types import (
     Fraction,
     Length,
     Lengths,
-    Names,
     Place,
     Places,
     Rank,
@@ -36,6 +33,8 @@ from .option_types import (
     from_base_60,
     split_commas,
 )
+from .strict import StrictConfig
+from .tasks import TaskName, classification, generation, in_words
 
 Role = Literal["query", "key", "value", "attention_output", "ffn_in", "ffn_out"]
 Precision = Literal["fp32", "fp16", "int8", "int8_static", "int4"]
@@ -43,49 +42,16 @@ Graph = Literal["fused", "portable"]
 Decomposition = Literal["grebsmo", "magnitude", "random", "svd"]
 Criterion = Literal["auto", "delta", "combined", "magnitude", "slimming", "taylor", "random"]
 _GOALS = ("flops_saved", "heads", "neurons", "weights", "semi_structured")
-TaskName = Literal["classification", "regression", "generation"]
 
 OPSETS: dict[Graph, range] = {"fused": range(17, 21), "portable": range(23, 25)}
 """Operator sets of each graph style; the fusion knows none after 20, and `Attention` came with 23."""
 
 
-def _known_metric(name: str) -> str:
-    from .metrics import METRICS  # numpy comes with it, and --help shall not wait for that
-
-    if name not in METRICS:
-        *others, last = map(repr, METRICS)
-        expected = f"{', '.join(others)} or {last}"
-        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
-    return name
-
-
-MetricName = Annotated[str, AfterValidator(_known_metric)]
 Precisions = Annotated[list[Precision], BeforeValidator(split_commas)]
 
 
 def _by_pattern(option: str, example: str) -> str:
     return f"Another {option} for the Linears whose name, `3.query` say, a pattern matches at its end: {example}."
-
-
-class StrictConfig(BaseModel):
-    """A config that refuses unknown keys and does not change after it was made."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
-
-    @classmethod
-    def parse(cls, options: Mapping[str, Any], where: str = "") -> Self:
-        """Validate `options`; raise UserError with one sentence about the first thing that is wrong.
-
-        `where` is put before the key in the message (a recipe's path, say).
-        """
-        try:
-            return cls.model_validate(dict(options))
-        except ValidationError as error:
-            raise UserError(_sentence(cls, error, where)) from error
-
-    def resolved(self) -> dict[str, Any]:
-        """Every option with its value, as plain JSON types."""
-        return self.model_dump(mode="json", by_alias=True)
 
 
 class _TrainingConfig(StrictConfig):
@@ -135,39 +101,15 @@ class UpdateConfig(StrictConfig):
         return self
 
 
-class SourceConfig(StrictConfig):
-    """Where model and data come from, and what the data asks for."""
-
+class _Source(StrictConfig):
     model: Place = Field(description="A folder, a hub id, or package:NAME/FOLDER inside an installed package.")
     data: Place = Field(description="A folder with train and validation as jsonl, csv or parquet, or a hub id.")
-    text: Names | None = Field(
-        None, description="Text column, or two for pairs; found by name if not given (`source` for generation)."
-    )
-    label: str | None = Field(
-        None,
-        min_length=1,
-        description="Label column; `label` if not given. For generation the column of a row's target, or of its list "
-        "of targets: `targets` or `target`.",
-    )
-    task: TaskName = Field(
-        "classification", description="What the label is: one of some classes, a number, or a text to be written."
-    )
-    prompt: str | None = Field(
-        None,
-        description="For generation: what stands before the target, with the source in it; "
-        "'{source}' and a line's end if not given.",
-    )
-    metric: MetricName | None = Field(
-        None,
-        description="What gates and intervals are about: accuracy, f1 or matthews; for regression pearson or spearman; "
-        "for generation bleu, chrf, ter, rouge_l, nist or perplexity. The first if not given; the others are reported "
-        "beside it.",
-    )
-    positive: str | None = Field(
-        None,
-        coerce_numbers_to_str=True,
-        description="The label that f1 is about; the second of two, in their order, if not given.",
-    )
+
+
+class SourceConfig(classification.Options, generation.Options, _Source):
+    """Where model and data come from, and what the data asks for."""
+
+    task: TaskName = Field("classification", description=f"What the label is: {in_words()}.")
     model_sha256: str | None = Field(
         None, pattern="^[0-9a-fA-F]{64}$", description="Refuse a model.safetensors with another SHA-256."
     )
@@ -176,29 +118,10 @@ class SourceConfig(StrictConfig):
         description="Run the Python that a model folder names for its config and tokenizer (auto_map). The model "
         "itself is always transformers' own of its family.",
     )
-    max_length: Length = Field(128, description="Tokens after which a text is cut.")
 
     @model_validator(mode="after")
-    def _metric_of_the_task(self) -> Self:
-        if self.metric is None and self.positive is None:
-            return self
-        from .metrics import OF_TASK
-
-        known = [metric.name for metric in OF_TASK[self.task]]
-        if self.metric not in (None, *known):
-            raise ValueError(f"metric {self.metric} is not of {self.task}, which has {', '.join(known)}")
-        if self.positive is not None and "f1" not in known:
-            raise ValueError(f"positive names a label, and {self.task} has none")
-        return self
-
-    @model_validator(mode="after")
-    def _prompt_of_the_task(self) -> Self:
-        if self.prompt is not None and self.task != "generation":
-            raise ValueError(f"prompt is about generation, and the task is {self.task}")
-        if self.prompt is not None and self.prompt.count("{source}") != 1:
-            raise ValueError(f"prompt {shown(self.prompt)} has to hold {{source}} once")
-        if self.task == "generation" and self.text is not None and len(self.text) != 1:
-            raise ValueError(f"text names {len(self.text)} columns, and generation reads one")
+    def _options_of_the_task(self) -> Self:
+        tasks.require_fitting(self)
         return self
 
 
@@ -467,33 +390,8 @@ class RunConfig(StrictConfig):
     @model_validator(mode="after")
     def _numbers_are_not_smoothed(self) -> Self:
         for section in ("finetune", "prune"):
-            if getattr(self, section).label_smoothing and self.finetune.task == "regression":
+            if getattr(self, section).label_smoothing and not tasks.get(self.finetune.task).smoothed:
                 raise ValueError(
-                    f"{section}.label_smoothing is about classes and tokens, not the numbers of regression"
+                    f"{section}.label_smoothing is about classes and tokens, and the task is {self.finetune.task}"
                 )
         return self
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """A hint for a misspelt name: the closest known one, or all of them."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}"
-
-
-def _sentence(config: type[BaseModel], error: ValidationError, where: str) -> str:
-    # A misspelt key often makes another one missing: it is the cause, so it is told first.
-    first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
-    location = [str(part) for part in first["loc"]]
-    name = ".".join(location) or "options"
-    prefix = f"{where}: " if where else ""
-    if first["type"] == "extra_forbidden":
-        owner: Any = config
-        for part in location[:-1]:
-            owner = next(field.annotation for key, field in owner.model_fields.items() if part in (key, field.alias))
-        known = [field.alias or key for key, field in owner.model_fields.items()]
-        return f"{prefix}unknown option {name!r}; {nearest(location[-1], known)}"
-    if first["type"] == "missing":
-        return f"{prefix}option {name!r} is missing"
-    message = first["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(first["input"], dict) else f", got {shown(first['input'])}"
-    return f"{prefix}{name}: {message[0].lower()}{message[1:]}{given}"

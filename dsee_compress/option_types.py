@@ -2,9 +2,12 @@
 
 import os
 import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler
+from pydantic_core import PydanticCustomError, core_schema
 
 from .errors import shown
 
@@ -88,6 +91,23 @@ def _no_strange_path(path: str) -> str:
     ):
         raise ValueError(f"a path has {_LONGEST_PATH} bytes at most, and {_LONGEST_NAME} in one name")
     return path
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Of a text: that it is one of some names, which may still be told when the option is made."""
+
+    names: Callable[[], Iterable[str]]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self._known, handler(source))
+
+    def _known(self, name: str) -> str:
+        *others, last = known = list(self.names())
+        if name not in known:
+            expected = f"{', '.join(map(repr, others))} or {last!r}"
+            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+        return name
 
 
 _MOST_REPETITIONS = 6

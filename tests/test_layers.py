@@ -8,10 +8,21 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "dsee_compress"
 FLOORS = (
-    *("metrics", "plain", "errors", "option_types", "yaml_text", "child_process", "naming", "digests", "configs"),
-    *("distributed", "progress", "weights", "loading", "data", "store", "architectures", "checkpoint", "tasks"),
-    *("adapters", "training", "evaluation", "targets", "pruning", "exporting", "interfaces", "pretrained", "reporting"),
-    *("bundling", "stages"),
+    *(
+        "metrics",
+        "runtime",
+        "plain",
+        "errors",
+        "option_types",
+        "strict",
+        "yaml_text",
+        "child_process",
+        "naming",
+        "digests",
+    ),
+    *("distributed", "progress", "data", "tasks", "configs", "weights", "loading", "store", "architectures"),
+    *("checkpoint", "adapters", "training", "evaluation", "targets", "pruning", "exporting", "interfaces"),
+    *("pretrained", "reporting", "bundling", "stages"),
 )
 """Rooms, the lowest first."""
 

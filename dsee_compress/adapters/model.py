@@ -145,7 +145,7 @@ def updates(model: PreTrainedModel) -> dict[tuple[int, architectures.Place], Dse
 
 def task_head(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     """The parameters of the task head, by name."""
-    prefixes = tuple(f"{path}." for path in architectures.of(model).task_head)
+    prefixes = tuple(f"{path}." for path in architectures.task_head(model.config))
     return {name: parameter for name, parameter in model.named_parameters() if name.startswith(prefixes)}
 
 

@@ -11,16 +11,19 @@ from typing import Any, TypeVar, get_args
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .. import checkpoint
+from .. import architectures, checkpoint
 from ..architectures import Architecture, of
 from ..configs import Role, UpdateConfig
 from ..errors import UserError
 from ..option_types import pattern_error
+from ..tasks import HeadKind
 from ..weights import load_tensors, load_weights, save_tensors, weights_of
 from .model import Shape, insert_blank, matches, shapes, task_head, updates
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
+_TASK_TYPES: dict[HeadKind, str] = {"sequence": "SEQ_CLS", "token": "TOKEN_CLS"}
+"""What PEFT calls a model with such a head."""
 _FACTORS = {".lora_A.weight": ".down", ".lora_B.weight": ".up"}
 _WITHOUT_EFFECT = {
     *("alpha_pattern", "base_model_name_or_path", "bias", "ensure_weight_tying", "eva_config", "exclude_modules"),
@@ -132,7 +135,7 @@ def put(lora: Lora, model: PreTrainedModel, update: UpdateConfig) -> list[str]:
     if strange:
         raise UserError(
             f"{lora.folder} holds {min(strange)!r}, which is neither an update of a Linear nor of the task head "
-            f"({', '.join(architecture.task_head)})"
+            f"({', '.join(architectures.task_head(model.config))})"
         )
     renamed = {_own_name(name): tensor for name, tensor in lora.tensors.items()}
     load_weights(model, weights_of(model) | renamed, lora.folder)
@@ -144,7 +147,8 @@ def write(model: PreTrainedModel, update: UpdateConfig, base: str, folder: Path)
 
     Raises UserError for a decoder, or if an update has a sparse part, or if heads and neurons have coefficients.
     """
-    if of(model).decoder:
+    kind = architectures.head_of(model.config)
+    if kind not in _TASK_TYPES:
         raise UserError(
             "PEFT keeps one update for GPT-2's query, key and value; adapters of classifiers alone are written"
         )
@@ -162,14 +166,14 @@ def write(model: PreTrainedModel, update: UpdateConfig, base: str, folder: Path)
     alpha = _most_frequent(shape.alpha for shape in found.values())
     config = {
         "peft_type": "LORA",
-        "task_type": "SEQ_CLS",
+        "task_type": _TASK_TYPES[kind],
         "base_model_name_or_path": base,
         "r": rank,
         "lora_alpha": alpha,
         "target_modules": list(found),
         "rank_pattern": {re.escape(path): shape.rank for path, shape in found.items() if shape.rank != rank},
         "alpha_pattern": {re.escape(path): shape.alpha for path, shape in found.items() if shape.alpha != alpha},
-        "modules_to_save": list(architecture.task_head),
+        "modules_to_save": list(architectures.task_head(model.config)),
         "lora_dropout": 0.0,
         "bias": "none",
         "init_lora_weights": True,

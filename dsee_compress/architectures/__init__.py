@@ -10,6 +10,8 @@ from .structure import (
     blank,
     from_config,
     get,
+    give_head,
+    head_of,
     known,
     layers,
     longest_input,
@@ -20,6 +22,7 @@ from .structure import (
     rows,
     set_submodule,
     take_apart,
+    task_head,
 )
 
 __all__ = [
@@ -31,6 +34,8 @@ __all__ = [
     "blank",
     "from_config",
     "get",
+    "give_head",
+    "head_of",
     "known",
     "layers",
     "longest_input",
@@ -41,4 +46,5 @@ __all__ = [
     "rows",
     "set_submodule",
     "take_apart",
+    "task_head",
 ]

@@ -17,7 +17,7 @@ BERT = register(
         attention="attention.self",
         head_count="num_attention_heads",
         head_width="all_head_size",
-        task_head=("bert.pooler", "classifier"),
+        heads={"sequence": ("bert.pooler", "classifier"), "token": ("classifier",)},
         fusion="bert",
     )
 )

@@ -21,7 +21,7 @@ DEBERTA_V2 = register(
             "ffn_in": "intermediate.dense",
             "ffn_out": "output.dense",
         },
-        task_head=("pooler", "classifier"),
+        heads={"sequence": ("pooler", "classifier"), "token": ("classifier",)},
         fuses_attention=False,
     )
 )

@@ -10,6 +10,6 @@ ELECTRA = register(
         BERT,
         model_type="electra",
         layers="electra.encoder.layer",
-        task_head=("classifier",),
+        heads={"sequence": ("classifier",), "token": ("classifier",)},
     )
 )

@@ -57,6 +57,7 @@ GPT2 = register(
         attention="attn",
         head_count="num_heads",
         head_width="split_size",
+        heads={"language": ()},
         decoder=True,
         activation="activation_function",
         activations=("gelu_new",),

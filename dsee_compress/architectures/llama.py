@@ -16,6 +16,7 @@ LLAMA = register(
             "ffn_out": "mlp.down_proj",
         },
         attention="self_attn",
+        heads={"language": ()},
         decoder=True,
         activations=("silu",),
     )

@@ -11,7 +11,7 @@ ROBERTA = register(
         BERT,
         model_type="roberta",
         layers="roberta.encoder.layer",
-        task_head=("classifier",),
+        heads={"sequence": ("classifier",), "token": ("classifier",)},
         positions_after_padding=True,
     )
 )

@@ -1,7 +1,7 @@
 """What the rest of the program needs to know about a model family, and the registry of families."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -10,12 +10,15 @@ from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers.models.auto import modeling_auto
 
 from ..configs import Role
 from ..errors import UserError
+from ..tasks import HeadKind
 
 Place = Role | Literal["position_key", "position_query", "ffn_gate"]
 """What a Linear of a layer is for. Every layer has the roles; the others project relative positions, where those do
@@ -49,12 +52,12 @@ class Architecture:
     """Path of each Linear, by its place."""
     attention: str
     """Path of the module that does the attention."""
+    heads: dict[HeadKind, tuple[str, ...]]
+    """Each task head that the family can have, and the paths in the model of its modules, which are trained in full."""
     head_count: str | None = None
     """Its attribute with the number of heads, set after a removal, if it does not read that from its Linears."""
     head_width: str | None = None
     """Its attribute with the number of heads times the head size, likewise."""
-    task_head: tuple[str, ...] = ()
-    """Paths in the model of the modules trained in full: the task head."""
     decoder: bool = False
     """Whether it is a language model that generates from cached keys and values, and not a classifier."""
     fusion: str | None = None
@@ -171,9 +174,34 @@ def layers(model: PreTrainedModel) -> list[Layer]:
     return [Layer(module, architecture, head_size) for module in model.get_submodule(architecture.layers)]
 
 
+_CLASSES: dict[HeadKind, tuple[Any, Mapping[str, str]]] = {
+    "sequence": (AutoModelForSequenceClassification, modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES),
+    "token": (AutoModelForTokenClassification, modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES),
+    "language": (AutoModelForCausalLM, modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+}
+"""The class of transformers that builds and loads models with a head, and the name of each family's own."""
+
+
+def give_head(config: PretrainedConfig, head: HeadKind) -> None:
+    """Have `config` name the class with that head, by which models are built and loaded from now on."""
+    config.architectures = [_CLASSES[head][1][config.model_type]]
+
+
+def head_of(config: PretrainedConfig) -> HeadKind:
+    """The head that `config` names; the family's first, if it names none."""
+    kinds = get(config.model_type).heads
+    named = config.architectures or []
+    return next((kind for kind in kinds if _CLASSES[kind][1][config.model_type] in named), next(iter(kinds)))
+
+
 def auto_class(config: PretrainedConfig) -> Any:
-    """The class of transformers that builds and loads the family's models."""
-    return AutoModelForCausalLM if get(config.model_type).decoder else AutoModelForSequenceClassification
+    """The class of transformers that builds and loads models of `config`."""
+    return _CLASSES[head_of(config)][0]
+
+
+def task_head(config: PretrainedConfig) -> tuple[str, ...]:
+    """Paths of the modules of the head that `config` names."""
+    return get(config.model_type).heads[head_of(config)]
 
 
 def from_config(config: PretrainedConfig, **options: Any) -> PreTrainedModel:

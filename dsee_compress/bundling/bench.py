@@ -50,7 +50,7 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "schema": lambda value: value == SCHEMA,
     "artifact": lambda value: isinstance(value, str),
     "export": lambda value: isinstance(value, str),
-    "task": lambda value: isinstance(value, str),
+    "answer": lambda value: isinstance(value, str),
     "text": _are_texts,
     "inputs": _are_texts,
     "padding": lambda value: isinstance(value, dict) and _is_number(value.get("id")),
@@ -297,7 +297,7 @@ def _cpu_facts() -> dict[str, str]:
 
 def writes(bundle: dict[str, Any]) -> bool:
     """Whether the model writes texts, token by token, where others answer in one call."""
-    return bool(bundle["task"] == "generation")
+    return bool(bundle["answer"] == "text")
 
 
 def measure(bundle: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from itertools import islice
 from typing import Any
 
-from ..configs import nearest
 from ..errors import UserError
 from ..progress import tell
+from ..strict import nearest
 from .files import SAMPLE, Table
 
 PAIRS = (

@@ -54,7 +54,7 @@ def write(batches: Iterable[dict[str, list[Any]]], description: str) -> "Dataset
 def _type(name: str, value: Any) -> Any:
     import pyarrow
 
-    of_masks = name not in ("input_ids", "labels")
+    of_masks = name in ("attention_mask", "token_type_ids")
     item = value[0] if isinstance(value, list) and value else value
     kind = pyarrow.float64() if isinstance(item, float) else pyarrow.int8() if of_masks else pyarrow.int64()
     return pyarrow.list_(pyarrow.int32() if name == "input_ids" else kind) if isinstance(value, list) else kind

@@ -43,7 +43,7 @@ class Table(Protocol):
         """The values of these columns, None where a row has none; UserError for a row that cannot be read."""
 
     def class_names(self, column: str) -> list[str] | None:
-        """The names of a column's numbers, where the set says what they mean."""
+        """The names of a column's numbers, or of those in its lists, where the set says what they mean."""
 
 
 def read(paths: Sequence[Path]) -> Table:
@@ -175,8 +175,8 @@ class _Parquet:
     def class_names(self, column: str) -> list[str] | None:
         try:
             features = json.loads(self._metadata.get(b"huggingface", b"{}"))["info"]["features"]
-            return list(features[column]["names"])
-        except (KeyError, TypeError, ValueError):
+            return list(features[column].get("feature", features[column])["names"])
+        except (AttributeError, KeyError, TypeError, ValueError):
             return None
 
     def _opened(self) -> Any:

@@ -114,7 +114,8 @@ class _HubTable:
                 number += 1
 
     def class_names(self, column: str) -> list[str] | None:
-        names: Any = getattr(self._rows.features[column], "names", None)
+        feature = self._rows.features[column]
+        names: Any = getattr(getattr(feature, "feature", feature), "names", None)
         return names
 
 

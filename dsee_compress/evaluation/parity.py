@@ -36,7 +36,7 @@ class Parity:
     max_abs: float
     """Largest absolute difference of two logits."""
     label_agreement: float | None
-    """Share of rows with the same arg max; None for models of a single output, which name no label."""
+    """Share of rows with the same arg max; None for models whose largest logit names no label."""
 
 
 def torch_forward(model: Callable[..., Any]) -> Forward:
@@ -52,16 +52,18 @@ def torch_forward(model: Callable[..., Any]) -> Forward:
     return forward
 
 
-def passed(gate: Gate, reference: Iterable[Logits], candidate: Iterable[Logits]) -> Parity:
+def passed(gate: Gate, reference: Iterable[Logits], candidate: Iterable[Logits], *, labelled: bool = True) -> Parity:
     """Compare two models' logits batch by batch.
 
+    labelled: whether the largest logit of a row names its label.
+
     Raises GateError, saying what was compared and by how much it differs, if a difference is above the gate's
-    limit or not finite, or if a label differs (of models with more than one output).
+    limit or not finite, or if a label differs.
     """
     pairs = list(zip(reference, candidate, strict=True))
     differences = [np.abs(left.astype(np.float64) - right).max() for left, right in pairs]
     agreement = None
-    if pairs[0][0].shape[-1] > 1:
+    if labelled:
         agreement = float(
             np.mean(np.concatenate([(left.argmax(-1) == right.argmax(-1)).ravel() for left, right in pairs]))
         )

@@ -109,7 +109,7 @@ def _added(product: str, readers: dict[str, list[Any]]) -> Iterator[str]:
 
 def _part(name: str, family: Architecture) -> str | None:
     path = name.strip("/").replace("/", ".")
-    if path.startswith(tuple(f"{head}." for head in family.task_head)):
+    if path.startswith(tuple(f"{module}." for modules in family.heads.values() for module in modules)):
         return "task_head"
     if path.startswith("Attention_"):
         return "attention"

@@ -7,10 +7,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from .. import architectures
 from ..errors import UserError
 from ..evaluation.inputs import INPUTS
 from ..progress import quiet
+from ..tasks import HeadKind
 
+_TASKS: dict[HeadKind, str] = {"sequence": "text-classification", "token": "token-classification"}
+"""What Optimum calls a model with such a head."""
 SEEN_SHAPE = (2, 16)
 """Batch and sequence length of the inputs that the exporters trace."""
 
@@ -66,7 +70,7 @@ def _names(model: PreTrainedModel, given: Collection[str]) -> Any:
         from optimum.exporters.tasks import TasksManager
 
         constructor = TasksManager.get_exporter_config_constructor(
-            "onnx", model=model, task="text-classification", library_name="transformers"
+            "onnx", model=model, task=_TASKS[architectures.head_of(model.config)], library_name="transformers"
         )
     except ImportError as error:
         raise UserError(f"exporting needs optimum-onnx ({error}); pip install 'dsee-compress[cpu]'") from error

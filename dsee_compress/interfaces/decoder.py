@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import architectures
-from ..configs import Graph
+from .. import architectures, tasks
+from ..checkpoint import Manifest
+from ..configs import Graph, ValidateConfig
 from ..errors import GateError
 from ..evaluation import parity
 from ..evaluation.generator import OnnxGenerator
@@ -20,6 +21,9 @@ from ..evaluation.parity import Parity
 from ..exporting import decoder_graph, fusion
 from ..exporting.decoder_precision import LOWER
 from ..exporting.fusion import NodeCount
+from ..tasks import Collator, Spec, Task
+from . import writing
+from .examination import Examination, Likelihoods, Texts
 
 __all__ = [
     "LOWER",
@@ -28,9 +32,14 @@ __all__ = [
     "batch",
     "beside",
     "describe",
+    "examine",
+    "examine_quickly",
+    "in_report",
     "prove",
+    "require_exportable",
     "require_fused",
     "require_length",
+    "settle",
     "write",
 ]
 
@@ -40,6 +49,23 @@ UNSEEN_SHAPES = [(1, 1), (1, 12), (3, 31), (4, 7), (2, 100)]
 """Batch and length of the prompts on which the export gate compares; none is what the exporter traced."""
 STEPS = 4
 """Tokens after a prompt, one at a time."""
+
+
+def require_exportable(config: PretrainedConfig, where: str) -> None:
+    """As `Interface.require_exportable`: nothing that the family's table does not say."""
+
+
+def settle(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, where: str) -> list[str]:
+    """As `Interface.settle`: padding is masked, so that the end of a text does where there is no token for it."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    config.pad_token_id = tokenizer.pad_token_id
+    return []
+
+
+def in_report(tuned: Manifest, pruned: Manifest, exported: Manifest, validation: dict[str, Any]) -> dict[str, Any]:
+    """As `Interface.in_report`: how it wrote, what it remembers of a token, and some of its texts."""
+    return {"writing": writing.describe(tuned, pruned, exported, validation)}
 
 
 def describe(model: PreTrainedModel, graph: Graph) -> str:
@@ -67,7 +93,7 @@ def require_fused(model: PreTrainedModel, graph: Graph, path: Path) -> NodeCount
     return found
 
 
-def prove(model: PreTrainedModel, path: Path) -> Parity:
+def prove(model: PreTrainedModel, path: Path, task: Task[Any]) -> Parity:
     """As `Interface.prove`: logits of every token of left-padded prompts, read at once and with STEPS one at a time.
 
     So are the logits of the last token alone. The tokens with the largest logits are the same, so that greedy text is.
@@ -87,6 +113,17 @@ def prove(model: PreTrainedModel, path: Path) -> Parity:
             wanted.append(logits[:, -1])
             found.append(live.forward(tokens, mask, logits_to_keep=1).logits[:, 0].numpy())
     return parity.passed(parity.EXPORT, wanted, found)
+
+
+def examine(task: Spec, split: str, tokenizer: PreTrainedTokenizerBase, config: ValidateConfig) -> Examination:
+    """As `Interface.examine`: of the texts that are written, and of the likelihood of the references."""
+    rows, collator = tasks.encode(task, split, tokenizer), tasks.of(task).collator(tokenizer)
+    return Texts(task, split, tokenizer, rows, collator, config)
+
+
+def examine_quickly(task: Spec, rows: Any, collator: Collator, batch_size: int) -> Examination:
+    """As `Interface.examine_quickly`: the likelihood of the references."""
+    return Likelihoods(task, rows, collator, batch_size)
 
 
 def _read(live: OnnxGenerator, batch: Batch, steps: int) -> Logits:

@@ -4,10 +4,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import architectures
-from ..configs import Graph
+from .. import architectures, tasks
+from ..checkpoint import Manifest
+from ..configs import Graph, ValidateConfig
 from ..evaluation import parity, session
 from ..evaluation.inputs import INPUTS, Batch, random_batches
 from ..evaluation.latency import Phase, Setting, onnx_forward
@@ -16,6 +17,9 @@ from ..exporting import first_token, fusion, normalisation
 from ..exporting import graph as graphs
 from ..exporting.fusion import NodeCount
 from ..exporting.precision import LOWER
+from ..tasks import Collator, Spec, Task
+from .encoder_inputs import require_exportable, settle
+from .examination import ByLogits, Examination
 
 __all__ = [
     "LOWER",
@@ -24,9 +28,14 @@ __all__ = [
     "batch",
     "beside",
     "describe",
+    "examine",
+    "examine_quickly",
+    "in_report",
     "prove",
+    "require_exportable",
     "require_fused",
     "require_length",
+    "settle",
     "write",
 ]
 
@@ -37,6 +46,11 @@ UNSEEN_SHAPES = [(1, 5), (3, 31), (5, 64), (4, 100), (2, 128)]
 
 
 PHASES = (Phase("call", None, lambda path, setting, _: onnx_forward(path, setting)),)
+
+
+def in_report(tuned: Manifest, pruned: Manifest, exported: Manifest, validation: dict[str, Any]) -> dict[str, Any]:
+    """As `Interface.in_report`: nothing."""
+    return {}
 
 
 def describe(model: PreTrainedModel, graph: Graph) -> str:
@@ -67,13 +81,27 @@ def require_fused(model: PreTrainedModel, graph: Graph, path: Path) -> NodeCount
     return fusion.require_fused(path, layers, attention_is_one_node=one_node)
 
 
-def prove(model: PreTrainedModel, path: Path) -> Parity:
+def prove(model: PreTrainedModel, path: Path, task: Task[Any]) -> Parity:
     """As `Interface.prove`: logits of padded batches."""
     longest = architectures.longest_input(model.config)
     shapes = [(batch, min(length, longest)) for batch, length in UNSEEN_SHAPES]
     with session.Session(path) as live:
         batches = random_batches(shapes, model.config.vocab_size, live.inputs, pad_token=model.config.pad_token_id or 0)
-        return parity.passed(parity.EXPORT, map(parity.torch_forward(model), batches), map(live.forward, batches))
+        wanted, found = (
+            [task.answering(forward(batch), batch) for batch in batches]
+            for forward in (parity.torch_forward(model), live.forward)
+        )
+        return parity.passed(parity.EXPORT, wanted, found, labelled=task.one_of_several)
+
+
+def examine(task: Spec, split: str, tokenizer: PreTrainedTokenizerBase, config: ValidateConfig) -> Examination:
+    """As `Interface.examine`."""
+    return ByLogits(task, tasks.encode(task, split, tokenizer), tasks.of(task).collator(tokenizer), config.batch_size)
+
+
+def examine_quickly(task: Spec, rows: Any, collator: Collator, batch_size: int) -> Examination:
+    """As `Interface.examine_quickly`: the same metrics."""
+    return ByLogits(task, rows, collator, batch_size)
 
 
 def require_length(config: PretrainedConfig, length: int, new_tokens: int, section: str) -> None:

@@ -4,14 +4,17 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Protocol
 
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..configs import Graph
+from ..checkpoint import Manifest
+from ..configs import Graph, ValidateConfig
 from ..evaluation.inputs import INPUTS, Batch
 from ..evaluation.latency import Phase, Setting
 from ..evaluation.parity import Parity
 from ..exporting.fusion import NodeCount
 from ..exporting.precision import Lower
+from ..tasks import Collator, Spec, Task
+from .examination import Examination
 
 
 class Interface(Protocol):
@@ -23,6 +26,17 @@ class Interface(Protocol):
     """Whether a card holds what is remembered between calls in PyTorch's tensors."""
     PHASES: tuple[Phase, ...]
     """The kinds of calls that are timed; the first is that of which a row of benchmark.json is."""
+
+    def require_exportable(self, config: PretrainedConfig, where: str) -> None:
+        """UserError for what a pretrained config asks of such a model and no graph does; `where` names the model."""
+        ...
+
+    def settle(self, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, where: str) -> list[str]:
+        """Have `tokenizer` give what a model of `config` takes, in place; returns what is worth telling.
+
+        UserError, saying what to do, where they do not belong together.
+        """
+        ...
 
     def describe(self, model: PreTrainedModel, graph: Graph) -> str:
         """What `write` does, in a few words."""
@@ -47,8 +61,18 @@ class Interface(Protocol):
         """Count the nodes in `path`; GateError if they are not what a graph of this kind promises."""
         ...
 
-    def prove(self, model: PreTrainedModel, path: Path) -> Parity:
+    def prove(self, model: PreTrainedModel, path: Path, task: Task[Any]) -> Parity:
         """Compare `model` with the file in ONNX Runtime on inputs that the exporter did not see; GateError."""
+        ...
+
+    def examine(
+        self, task: Spec, split: str, tokenizer: PreTrainedTokenizerBase, config: ValidateConfig
+    ) -> Examination:
+        """Every metric of the task, on a split of its data."""
+        ...
+
+    def examine_quickly(self, task: Spec, rows: Any, collator: Collator, batch_size: int) -> Examination:
+        """The metrics that one forward pass over encoded rows gives."""
         ...
 
     def require_length(self, config: PretrainedConfig, length: int, new_tokens: int, section: str) -> None:
@@ -57,6 +81,12 @@ class Interface(Protocol):
 
     def batch(self, vocabulary: int, setting: Setting) -> Batch:
         """Random tokens that every phase is timed on, (setting.batch, setting.sequence_length)."""
+        ...
+
+    def in_report(
+        self, tuned: Manifest, pruned: Manifest, exported: Manifest, validation: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What report.json holds of such a model alone."""
         ...
 
     def beside(self, path: Path, setting: Setting, row: dict[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,15 @@
-"""How well answers meet the truth: each metric whole, and which of them judge a task."""
+"""How well answers meet the truth: each metric whole."""
 
 from .labels import CLASSES, NUMBERS, of_class
 from .metric import Counts, Figures, Metric, Statistics
 from .texts import TEXTS, Written
 
-__all__ = ["METRICS", "OF_TASK", "Counts", "Figures", "Metric", "Statistics", "Written", "of_class"]
+__all__ = ["METRICS", "Counts", "Figures", "Metric", "Statistics", "Written", "named", "of_class"]
 
-OF_TASK: dict[str, tuple[Metric, ...]] = {"classification": CLASSES, "regression": NUMBERS, "generation": TEXTS}
-"""The metrics of each task, its default first."""
-METRICS: dict[str, Metric] = {metric.name: metric for metrics in OF_TASK.values() for metric in metrics}
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*CLASSES, *NUMBERS, *TEXTS)}
 """All of them, by name."""
+
+
+def named(name: str) -> Metric:
+    """The metric of a name."""
+    return METRICS[name]

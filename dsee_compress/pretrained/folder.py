@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import architectures, digests, loading, tasks
-from ..checkpoint import Task
-from ..configs import TaskName
 from ..errors import UserError, first_line
 from ..progress import tell
+from ..tasks import Spec
 from . import fit, weights
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def fingerprint(location: str, expected: str | None) -> str:
     return digests.digest([path for path in folder.iterdir() if path in stored or path.suffix in _READ])
 
 
-def load_config(location: str, task: TaskName, *, trusted: bool = False) -> "PretrainedConfig":
+def load_config(location: str, task: str, *, trusted: bool = False) -> "PretrainedConfig":
     """The model's config; UserError if it cannot be had, or the model cannot be compressed for such a task.
 
     trusted: whether Python that comes with the model may run.
@@ -74,13 +73,15 @@ def load_config(location: str, task: TaskName, *, trusted: bool = False) -> "Pre
         raise
     except Exception as error:  # Python of the folder raises what it likes
         raise UserError(f"model {location!r} has no readable config: {first_line(error)}") from error
-    family = architectures.get(config.model_type)
-    if family.decoder != (task == "generation"):
-        fitting = [name for name in architectures.known() if architectures.get(name).decoder == (task == "generation")]
+    head, heads = tasks.get(task).head, architectures.get(config.model_type).heads
+    if head not in heads:
+        fitting = [name for name in architectures.known() if head in architectures.get(name).heads]
+        others = [name for name, other in tasks.TASKS.items() if other.head in heads]
         raise UserError(
             f"model {location!r} is of the architecture {config.model_type}, which {task} does not fit; "
-            f"it takes {', '.join(fitting)}" + ("; for a decoder: --task generation" if family.decoder else "")
+            f"it takes {', '.join(fitting)}; for such a model: --task {' or '.join(others)}"
         )
+    architectures.give_head(config, head)
     fit.require_exportable(config, f"model {location!r}")
     return config
 
@@ -96,7 +97,7 @@ class Examined:
     """What is done otherwise than the folder's files say, a line each."""
 
 
-def examine(location: str, task: TaskName, max_length: int, *, trusted: bool = False) -> Examined:
+def examine(location: str, task: str, max_length: int, *, trusted: bool = False) -> Examined:
     """Read all of a model but the values of its weights, in which NaN and infinity are looked for.
 
     UserError as `load_config`, and for a tokenizer or weights that cannot be had or do not fit the config.
@@ -116,7 +117,7 @@ def examine(location: str, task: TaskName, max_length: int, *, trusted: bool = F
 
 
 def load(
-    location: str, task: Task, seed: int, *, trusted: bool = False
+    location: str, task: Spec, seed: int, *, trusted: bool = False
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """The model with a head for `task`, initialised from `seed`, in eval mode and fp32.
 
@@ -129,7 +130,7 @@ def load(
     for note in examined.notes:
         tell(note)
     config = examined.config
-    config.update(tasks.of(task).head(task))
+    config.update(tasks.of(task).config_entries(task))
     set_seed(seed)
     try:
         model = architectures.auto_class(config).from_pretrained(

@@ -66,7 +66,7 @@ def require_sound(folder: Path, config: "PretrainedConfig") -> list[str]:
         )
     model, loading = _expected(folder, config)
     parameters = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
-    head = tuple(f"{path}." for path in architectures.of(model).task_head)
+    head = tuple(f"{path}." for path in architectures.task_head(config))
     prefix = f"{model.base_model_prefix}."
 
     def kept_in(name: str) -> Stored | None:

@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..metrics import METRICS
+from .. import metrics
 from ..plain import plain
 from . import phases
 from .figures import Picture
@@ -83,7 +83,7 @@ def ours_beside(report: dict[str, Any], row: dict[str, Any]) -> float | None:
 
 
 def _environment(report: dict[str, Any], autoescape: bool = False) -> Environment:
-    words = METRICS[report["task"]["metric"]]
+    words = metrics.named(report["task"]["metric"])
     environment = Environment(
         loader=PackageLoader("dsee_compress", "reporting"),
         autoescape=autoescape,
@@ -108,10 +108,10 @@ def _environment(report: dict[str, Any], autoescape: bool = False) -> Environmen
     environment.globals |= {
         "words": words,
         "points": " points" if words.scale == 100 else "",
-        "metrics": METRICS,
+        "metric": metrics.named,
         "writing": report.get("writing"),
         "phases_of": lambda rows: phases.of(rows, "writing" in report),
-        "other_titles": [METRICS[name].title for name in next(iter(report["other_metrics"].values()))],
+        "other_titles": [metrics.named(name).title for name in next(iter(report["other_metrics"].values()))],
         "part_names": PART_NAMES,
         "ours_beside": ours_beside,
     }

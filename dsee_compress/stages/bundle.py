@@ -11,28 +11,31 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from .. import architectures, checkpoint, digests, distributed, naming, tasks
-from ..checkpoint import Manifest, Task
+from ..checkpoint import Manifest
 from ..configs import BundleConfig
 from ..errors import GateError, UserError
 from ..evaluation import inputs, session
 from ..progress import step
 from ..store import lock, watch
 from ..targets import Target
-from ..tasks import generation
+from ..tasks import Spec, generation
 from . import common
 from .export import artifacts
 
 if TYPE_CHECKING:
     from onnx import GraphProto
 
-    from ..bundling import predict
+    from ..runtime import answers
 
 SCHEMA = 1
 MODEL = "model.onnx"
-PROGRAMS = Path(__file__).parents[1] / "bundling"
 REQUIREMENTS = "requirements.txt"
-COPIED = ("predict.py", "bench.py", REQUIREMENTS, "README.md")
-"""What every bundle holds as it stands in `bundling/`, but for a newer onnxruntime where the model needs it."""
+_PACKAGE = Path(__file__).parents[1]
+COPIED = [
+    *(_PACKAGE / "bundling" / name for name in ("predict.py", "bench.py", REQUIREMENTS, "README.md")),
+    *(_PACKAGE / "runtime" / name for name in ("answers.py", "tagging.py")),
+]
+"""What every bundle holds as it stands there, but for a newer onnxruntime where the model needs it."""
 OLDEST_RUNTIME = "1.22"
 """Up to 1.20, onnxruntime runs the same model without complaint and answers texts that were padded wrongly."""
 RUNTIME_OF_OPSET = {23: "1.23", 24: "1.24"}
@@ -68,7 +71,7 @@ def bundle(source: Path, config: BundleConfig, output: Path, overwrite: bool = F
     precision, model = _choose(source, parent, config.precision)
     resolved = config.resolved() | {"precision": precision}
     link = checkpoint.link_parent(source, output)
-    programs = digests.digest([PROGRAMS / name for name in COPIED])
+    programs = digests.digest(COPIED)
     place = output.resolve()
     archive = place.with_name(f"{place.name}.zip")
     partial = archive.with_name(f".{archive.name}.partial")
@@ -138,19 +141,12 @@ def _describe(source: Path, manifest: Manifest, precision: str, model: Path, opt
     config = checkpoint.model_config(source)
     with session.Session(model) as live:
         names = live.inputs
-    writes = {}
-    if manifest.task.name == "generation":
-        writes = {
-            "prompt": manifest.task.prompt,
-            "start": generation.start_of(tokenizer),
-            "end": tokenizer.eos_token_id,
-            "max_new_tokens": options.max_new_tokens,
-        }
     return {
         "schema": SCHEMA,
         "artifact": f"{manifest.metrics['kind']}_{precision}",
         "precision": precision,
         "task": manifest.task.name,
+        **tasks.of(manifest.task).bundled(manifest.task, tokenizer, config, options.max_new_tokens),
         "text": manifest.task.text,
         "labels": manifest.task.labels,
         "max_length": manifest.task.max_length,
@@ -164,7 +160,6 @@ def _describe(source: Path, manifest: Manifest, precision: str, model: Path, opt
         "vocabulary_size": config.vocab_size,
         "longest_input": architectures.longest_input(config),
         "onnxruntime": _oldest_runtime(model, Target.parse(manifest.metrics["target"])),
-        **writes,
         "export": checkpoint.fingerprint(source),
         "made_from": {
             "base": naming.named(manifest.base),
@@ -183,9 +178,9 @@ def _fill(folder: Path, source: Path, model: Path, described: dict[str, Any]) ->
     for data in model.parent.glob(f"{model.name}*data"):
         shutil.copyfile(data, folder / data.name)  # the graph names it
     shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
-    for name in COPIED:
-        shutil.copyfile(PROGRAMS / name, folder / name)
-    requirements = (PROGRAMS / REQUIREMENTS).read_text(encoding="utf-8")
+    for path in COPIED:
+        shutil.copyfile(path, folder / path.name)
+    requirements = (folder / REQUIREMENTS).read_text(encoding="utf-8")
     needed = requirements.replace(f"onnxruntime>={OLDEST_RUNTIME}", f"onnxruntime>={described['onnxruntime']}")
     checkpoint.write_text(folder / REQUIREMENTS, needed)
     checkpoint.write_json(folder / "bundle.json", described)
@@ -220,27 +215,29 @@ def _int8_widths(graph: "GraphProto") -> Iterator[int]:
 
 def _require_same_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase, manifest: Manifest) -> None:
     """GateError unless predict.py feeds the model with what validation does, padding and all."""
-    from ..bundling import predict
+    from ..runtime import answers
 
     task = manifest.task
     ids = np.random.default_rng(0).integers(0, len(tokenizer), (8, 2 * task.max_length))
     probes = [*PROBES, *tokenizer.batch_decode(ids)]
-    if task.name == "generation":
-        _require_same_prompts(predict.Writer(folder), probes, tokenizer, task)
+    model = answers.load(folder)
+    if isinstance(model, answers.Writer):
+        _require_same_prompts(model, probes, tokenizer, task)
         return
+    rows: list[tuple[str, ...]]
     rows = [(text,) for text in probes] if len(task.text) == 1 else [*zip(probes, reversed(probes), strict=True)]
-    columns = tokenizer(*map(list, zip(*rows, strict=True)), truncation=True, max_length=task.max_length)
-    encoded = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    model = predict.Model(folder)
-    for start, expected in enumerate(inputs.padded_batches(encoded, tasks.collator(tokenizer), 2)):
-        batch = rows[2 * start : 2 * start + 2]
-        found = model.pad([model.encode(row) for row in batch])
+    collator = tasks.of(task).collator(tokenizer)
+    for start in range(0, len(rows), 2):
+        batch = rows[start : start + 2]
+        given = tasks.of(task).fed(task, batch, tokenizer)
+        (expected,) = inputs.padded_batches(given, collator, len(given))
+        found = model.pad([window for row in batch for window in model.windows(model.encode(row))])
         if not all(np.array_equal(found[name], expected[name]) for name in model.bundle["inputs"]):
             raise GateError(f"gate 'bundle' failed: tokenizers and transformers differ on {json.dumps(batch)[:200]}")
 
 
 def _require_same_prompts(
-    model: "predict.Writer", probes: list[str], tokenizer: PreTrainedTokenizerBase, task: Task
+    model: "answers.Writer", probes: list[str], tokenizer: PreTrainedTokenizerBase, task: Spec
 ) -> None:
     for probe in filter(str.strip, probes):
         (expected,) = generation.tokens_of(task, [probe], tokenizer)

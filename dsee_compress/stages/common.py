@@ -7,15 +7,14 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import checkpoint, loading
-from ..checkpoint import Task
+from .. import checkpoint, interfaces, loading, tasks
 from ..errors import UserError
 from ..evaluation import inputs, parity
-from ..evaluation.inputs import Batch, Logits
+from ..evaluation.inputs import Logits
 from ..evaluation.parity import Gate, Parity
+from ..interfaces import examination
 from ..progress import tell
-from . import examination
-from .examination import Collator
+from ..tasks import Collator, Spec
 
 GATE_ROWS = 64
 
@@ -39,9 +38,26 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def gate_batches(rows: Any, collator: Collator) -> list[Batch]:
-    """The first rows of a split as padded batches, for the gates between PyTorch models."""
-    return inputs.padded_batches(rows.select(range(min(GATE_ROWS, len(rows)))), collator, 16)
+class GateRows:
+    """The first rows of a split, on which the gates compare PyTorch models by what they answer."""
+
+    def __init__(self, task: Spec, rows: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._task = tasks.of(task)
+        chosen = rows.select(range(min(GATE_ROWS, len(rows))))
+        self._batches = inputs.padded_batches(chosen, self._task.collator(tokenizer), 16)
+
+    def logits(self, model: PreTrainedModel) -> list[Logits]:
+        """`model`'s logits, batch by batch."""
+        forward = parity.torch_forward(model)
+        return [self._task.answering(forward(batch), batch) for batch in self._batches]
+
+    def compare(self, gate: Gate, reference: list[Logits], candidate: list[Logits]) -> Parity:
+        """Compare the logits of two models; GateError if they differ too much."""
+        return parity.passed(gate, reference, candidate, labelled=self._task.one_of_several)
+
+    def require_same(self, gate: Gate, reference: list[Logits], model: PreTrainedModel) -> Parity:
+        """As `compare`, of a model with the logits of what it was made from."""
+        return self.compare(gate, reference, self.logits(model))
 
 
 def tell_read(**splits: Any) -> None:
@@ -50,23 +66,20 @@ def tell_read(**splits: Any) -> None:
         tell(f"read {split}: {rows.info.description}, {len(rows):,} rows")
 
 
-def logits_of(model: PreTrainedModel, batches: list[Batch]) -> list[Logits]:
-    """`model`'s logits, batch by batch."""
-    forward = parity.torch_forward(model)
-    return [forward(batch) for batch in batches]
-
-
-def pass_gate(gate: Gate, reference: list[Logits], model: PreTrainedModel, batches: list[Batch]) -> Parity:
-    """Compare `model` with the logits of what it was made from; GateError if they differ too much."""
-    return parity.passed(gate, reference, logits_of(model, batches))
-
-
 def validation_metrics(
-    task: Task, model: PreTrainedModel, rows: Any, collator: Collator, batch_size: int
+    task: Spec, model: PreTrainedModel, rows: Any, collator: Collator, batch_size: int
 ) -> dict[str, float]:
-    """The metrics of a PyTorch model that one forward pass over encoded rows gives, the task's own first."""
-    exam = examination.quick(task, rows, collator, batch_size)
-    predicted = exam.answers(examination.subject_of(model)).predictions
+    """The metrics of a PyTorch model that one forward pass over encoded rows gives, the task's own first.
+
+    What the task fits to the validation split, a threshold say, goes into the model's config.
+    """
+    exam = interfaces.of(model.config.model_type).examine_quickly(task, rows, collator, batch_size)
+    subject = examination.subject_of(model)
+    answers = exam.answers(subject)
+    if fitted := tasks.of(task).fitted(answers.logits, exam.truth):
+        model.config.update(fitted)
+        answers = exam.answers(subject)
+    predicted = answers.predictions
     return {name: metric.value(predicted, exam.truth) for name, metric in exam.metrics.items()}
 
 

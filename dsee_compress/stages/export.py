@@ -66,7 +66,7 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
             )
             metrics["fp32"] = vars(interface.require_fused(model, config.graph, fp32))
         with step("compare with PyTorch"):
-            proof = interface.prove(model, fp32)
+            proof = interface.prove(model, fp32, tasks.of(parent.task))
             metrics |= {"export_max_abs": proof.max_abs, "label_agreement": proof.label_agreement}
         samples = cache(partial(_training_batches, parent, tokenizer))
         for name in config.precision:
@@ -152,10 +152,10 @@ def _merged(
     model = adapters.load(source)
     rows = tasks.encode(parent.task, "validation", tokenizer)
     common.tell_read(validation=rows)
-    batches = common.gate_batches(rows, tasks.collator(tokenizer))
-    before = common.logits_of(model, batches)
+    gate = common.GateRows(parent.task, rows, tokenizer)
+    before = gate.logits(model)
     adapters.merge(model)
-    metrics["merge_max_abs"] = common.pass_gate(parity.MERGE, before, model, batches).max_abs
+    metrics["merge_max_abs"] = gate.require_same(parity.MERGE, before, model).max_abs
     return model
 
 
@@ -174,7 +174,7 @@ def _training_batches(parent: Manifest, tokenizer: PreTrainedTokenizerBase) -> l
     rows = tasks.encode(parent.task, "train", tokenizer)
     common.tell_read(train=rows)
     chosen = rows.shuffle(seed=parent.seed).select(range(min(CALIBRATION_EXAMPLES, len(rows))))
-    return inputs.padded_batches(chosen, tasks.collator(tokenizer), 16)
+    return inputs.padded_batches(chosen, tasks.of(parent.task).collator(tokenizer), 16)
 
 
 def _about(

@@ -47,11 +47,12 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
         except ValueError as error:
             raise UserError(f"the update does not fit the model: {error}") from error
 
-    collator = tasks.collator(tokenizer)
+    kind = tasks.of(task)
+    collator = kind.collator(tokenizer)
     with checkpoint.writing(output, overwrite) as folder:
         state = checkpoint.resumable(output, {"config": resolved, **inputs})
         penalty = losses.slimming(model, config.slimming) if config.slimming else None
-        training = trainer.train(model, rows, collator, config, config.epochs, state, "fine-tune", penalty)
+        training = trainer.train(model, kind, rows, collator, config, config.epochs, state, "fine-tune", penalty)
         with step("validate and save"):
             write(
                 folder,
@@ -83,10 +84,10 @@ def write(
 
     Raises GateError unless what is loaded from it gives the same logits to the bit.
     """
-    collator = tasks.collator(tokenizer)
+    collator = tasks.of(described["task"]).collator(tokenizer)
+    measured = common.validation_metrics(described["task"], model, validation, collator, batch_size)
     adapters.save(model, folder)
     common.save_tokenizer(tokenizer, folder)
-    measured = common.validation_metrics(described["task"], model, validation, collator, batch_size)
     fed = {"inputs": tokenizer.model_input_names, "padding": tokenizer.pad_token_id}
     manifest = Manifest(
         stage="finetune",
@@ -98,5 +99,5 @@ def write(
         **described,
     )
     checkpoint.write_manifest(folder, manifest)
-    batches = common.gate_batches(validation, collator)
-    common.pass_gate(parity.RELOAD, common.logits_of(model, batches), adapters.load(folder), batches)
+    gate = common.GateRows(described["task"], validation, tokenizer)
+    gate.require_same(parity.RELOAD, gate.logits(model), adapters.load(folder))

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, TextStreamer, set_seed
 
-from .. import checkpoint
+from .. import checkpoint, tasks
 from ..configs import GenerateConfig
 from ..errors import UserError
 from ..evaluation import decoding, session
@@ -27,7 +27,7 @@ def generate(folder: Path, sources: list[str], config: GenerateConfig, tell: Tol
     """
     session.runtime()
     manifest = checkpoint.read(folder, "export")
-    if manifest.task.name != "generation":
+    if tasks.of(manifest.task).head != "language":
         raise UserError(f"{folder} answers {manifest.task.name} and does not write; use the bundle's predict.py")
     there = artifacts(folder, manifest)
     precision = config.precision or next(iter(there))

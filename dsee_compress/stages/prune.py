@@ -14,16 +14,16 @@ from ..adapters import model as adapters
 from ..checkpoint import Structure
 from ..configs import PruneConfig
 from ..evaluation import flops, parity
-from ..evaluation.inputs import Batch
 from ..evaluation.parity import Parity
 from ..progress import step
 from ..pruning import masking, selection, surgery
 from ..pruning.importance import Evidence
 from ..store import lock, watch
+from ..tasks import Collator
 from ..training import losses, trainer
 from ..weights import save_tensors, weights_of
 from . import common
-from .examination import Collator
+from .common import GateRows
 
 SCORING_EXAMPLES = 1024
 """Training examples that a criterion that needs data looks at."""
@@ -45,7 +45,7 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
     identity = {"parent": link.fingerprint, **inputs}
     if checkpoint.up_to_date(output, "prune", resolved, identity, overwrite):
         return output
-    device = trainer.resolve_device(config.device)
+    task, device = tasks.of(parent.task), trainer.resolve_device(config.device)
     trainer.resolve_precision(config.precision, device)
     architectures.require_length(checkpoint.model_config(source), "sequence_length", config.sequence_length)
 
@@ -56,15 +56,15 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
         validation = tasks.encode(parent.task, "validation", tokenizer)
         data.require_unchanged(inputs["data"], data_location, "train", "validation")
         common.tell_read(train=rows, validation=validation)
-        collator = tasks.collator(tokenizer)
-        gate_batches = common.gate_batches(validation, collator)
+        collator = task.collator(tokenizer)
+        gate = common.GateRows(parent.task, validation, tokenizer)
         selection.require_reachable(model, config)
-        extra = losses.distillation(adapters.merged_copy(model)) if config.distill else None
+        extra = losses.distillation(adapters.merged_copy(model), task) if config.distill else None
         watch.require_steady()
 
     with checkpoint.writing(output, overwrite) as folder:
         state = checkpoint.resumable(output, {"config": resolved, **identity})
-        s1 = S1(model, config, gate_batches, device)
+        s1 = S1(model, config, gate, device)
         training: list[dict[str, Any]] = []
         for number in range(1, config.steps + 1):
             own = state / f"step-{number}"
@@ -72,13 +72,13 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
                 evidence = Evidence(model, partial(_batches, rows, collator, config, device), config.seed)
                 s1.tighten(evidence, number / config.steps, own)
             if config.retune_epochs:
-                trained = trainer.train(model, rows, collator, config, config.retune_epochs, own, "retune", extra)
+                trained = trainer.train(model, task, rows, collator, config, config.retune_epochs, own, "retune", extra)
                 training.append(trained)
         with step("merge and save"):
-            retuned = common.logits_of(model, gate_batches)
+            retuned = gate.logits(model)
             adapters.merge(model)
-            merged = common.logits_of(model, gate_batches)
-            merge = parity.passed(parity.MERGE, retuned, merged)
+            merged = gate.logits(model)
+            merge = gate.compare(parity.MERGE, retuned, merged)
             measured = common.validation_metrics(parent.task, model, validation, collator, config.batch_size)
             save_plain(model, folder)
             common.save_tokenizer(tokenizer, folder)
@@ -103,7 +103,7 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
                 metrics=metrics,
             )
             checkpoint.write_manifest(folder, manifest)
-            common.pass_gate(parity.RELOAD, merged, checkpoint.load(folder), gate_batches)
+            gate.require_same(parity.RELOAD, merged, checkpoint.load(folder))
     checkpoint.discard_resumable(output)
     return output
 
@@ -111,8 +111,8 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
 class S1:
     """What is left of a model, step by step, and the proof that removing the rest changed nothing but that."""
 
-    def __init__(self, model: PreTrainedModel, config: PruneConfig, gate_batches: list[Batch], device: str) -> None:
-        self._model, self._config, self._gate_batches, self._device = model, config, gate_batches, device
+    def __init__(self, model: PreTrainedModel, config: PruneConfig, gate: GateRows, device: str) -> None:
+        self._model, self._config, self._gate, self._device = model, config, gate, device
         self.whole = selection.whole(model)
         self._gone: list[Tensor] | None = None
         self.kept = self.whole
@@ -143,9 +143,9 @@ class S1:
     def _remove(self, smaller: Structure) -> None:
         relative = selection.within(self.kept, smaller)
         masking.mask_structure(self._model, relative)
-        masked = common.logits_of(self._model, self._gate_batches)
+        masked = self._gate.logits(self._model)
         surgery.remove(self._model, relative)
-        self.removals.append(common.pass_gate(parity.REMOVAL, masked, self._model, self._gate_batches))
+        self.removals.append(self._gate.require_same(parity.REMOVAL, masked, self._model))
         self.kept = smaller
 
 

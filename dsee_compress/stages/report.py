@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from .. import architectures, checkpoint, distributed, naming
+from .. import architectures, checkpoint, distributed, interfaces, naming
 from ..checkpoint import Manifest
 from ..errors import UserError
 from ..evaluation import flops, parity, shares
 from ..progress import step
 from ..reporting import devices, figures, render
 from ..store import lock, results, watch
-from . import benchmark, validate, vocabulary, writing
+from . import benchmark, validate, vocabulary
 
 SCHEMA = 1
 DEVICES = "devices.json"
@@ -158,9 +158,7 @@ def compose(
             for name, (_, described) in chain.items()
         ],
     }
-    if architectures.get(tuned.architecture).decoder:
-        content["writing"] = writing.describe(tuned, pruned, exported, validation)
-    return content
+    return content | interfaces.of(tuned.architecture).in_report(tuned, pruned, exported, validation)
 
 
 def _sizes(folder: Path, exported: Manifest, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .. import checkpoint, data, distributed
+from .. import checkpoint, data, distributed, interfaces, tasks
 from ..adapters import model as adapters
 from ..checkpoint import Manifest
 from ..configs import ValidateConfig
@@ -14,11 +14,12 @@ from ..errors import GateError
 from ..evaluation import bootstrap, environment, parity, session
 from ..evaluation.bootstrap import Sampled
 from ..evaluation.inputs import Logits
+from ..interfaces import examination
+from ..interfaces.examination import Answers, Examination
 from ..metrics import METRICS, Metric
 from ..progress import step, tell
 from ..store import lock, watch
-from . import common, examination, places, vocabulary
-from .examination import Answers, Examination
+from . import common, places, vocabulary
 from .export import ARTIFACTS, artifacts
 from .places import Place
 
@@ -56,8 +57,9 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
     if not overwrite and common.measured_here(folder / RESULT, key):
         return folder
     with step("read the data"):
+        interface = interfaces.of(manifest.architecture)
         tokenizers = {vocabulary.is_trimmed(made): common.tokenizer_of(source) for source, made in chain}
-        exams = {kind: examination.whole(task, config.split, own, config) for kind, own in tokenizers.items()}
+        exams = {kind: interface.examine(task, config.split, own, config) for kind, own in tokenizers.items()}
         exam, alike = exams[trimmed], vocabulary.read_alike(task, config.split, tokenizers)
         data.require_unchanged(read, task.data, config.split)
         common.tell_read(**{config.split: exam.rows})
@@ -68,11 +70,12 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
     predictions = {name: answer.predictions for name, answer in answers.items()}
     own, *others = exam.metrics.items()
     sampled = bootstrap.bootstrap(own[1], predictions, exam.truth, seed=config.seed)
-    # The likelihoods of a decoder that knows fewer tokens are not those of before.
-    comparable = not (trimmed and task.name == "generation")
     # A card rounds what goes into fp32 products (TF32), so what differs there is not the graph's.
-    comparable = comparable and asked.get("onnx_fp32", Place("cpu")).provider == "cpu"
-    proofs = _export_proof({name: answer.logits for name, answer in answers.items()}, alike) if comparable else {}
+    comparable = asked.get("onnx_fp32", Place("cpu")).provider == "cpu"
+    unchanged = None if alike is None else exam.unchanged(alike)
+    comparable = comparable and (alike is None or unchanged is not None)
+    logits = {name: answer.logits for name, answer in answers.items()}
+    proofs = _export_proof(logits, unchanged, tasks.of(task).one_of_several) if comparable else {}
     gates = _metric_gates(METRICS[task.metric], sampled, config, trimmed, missing)
     result = {
         "key": key,
@@ -130,13 +133,13 @@ def _answers_of_lineage(
     return answers
 
 
-def _export_proof(logits: dict[str, Logits], alike: NDArray[Any] | None) -> dict[str, float | None]:
-    """The export gate again, on the task's own rows; on those that are `alike` where the vocabularies differ."""
+def _export_proof(logits: dict[str, Logits], unchanged: NDArray[Any] | None, labelled: bool) -> dict[str, float | None]:
+    """The export gate again, on the task's own rows; on the `unchanged` logits where the vocabularies differ."""
     reference = next((logits[name] for name in ("pruned", "dense_finetuned") if name in logits), None)
-    if reference is None or "onnx_fp32" not in logits or (alike is not None and not alike.any()):
+    if reference is None or "onnx_fp32" not in logits or (unchanged is not None and not unchanged.any()):
         return {}
-    rows = slice(None) if alike is None else alike
-    proof = parity.passed(parity.EXPORT, [reference[rows]], [logits["onnx_fp32"][rows]])
+    rows = slice(None) if unchanged is None else unchanged
+    proof = parity.passed(parity.EXPORT, [reference[rows]], [logits["onnx_fp32"][rows]], labelled=labelled)
     return {"export_max_abs": proof.max_abs, "label_agreement": proof.label_agreement}
 
 

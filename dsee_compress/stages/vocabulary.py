@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import data, digests, tasks
-from ..checkpoint import Manifest, Task
+from ..checkpoint import Manifest
 from ..configs import ExportConfig
 from ..data import encoded
 from ..errors import GateError, UserError
 from ..evaluation import parity
 from ..exporting import vocabulary
-from ..tasks import generation
+from ..tasks import Spec
 from . import common
 
 
@@ -64,7 +64,7 @@ def trim(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     generation_config: dict[str, Any],
-    task: Task,
+    task: Spec,
     config: ExportConfig,
 ) -> Trimmed:
     """Cut `model`, in place, to the tokens that `config` asks for.
@@ -77,8 +77,7 @@ def trim(
     common.tell_read(train=rows)
     read = {index for ids in rows["input_ids"] for index in ids}
     wanted = read | _tokens_of(config.keep_texts, tokenizer) | vocabulary.ids_named(generation_config)
-    batches = common.gate_batches(rows, tasks.collator(tokenizer))
-    before = common.logits_of(model, batches)
+    before = common.GateRows(task, rows, tokenizer).logits(model)
     size, parameters = model.config.vocab_size, model.num_parameters()
     smaller, new_ids = vocabulary.trim(model, tokenizer, wanted)
     again = tasks.encode(task, "train", smaller)
@@ -91,28 +90,23 @@ def trim(
     gate = parity.VOCABULARY
     if model.get_output_embeddings() is not None:
         gate, before = parity.VOCABULARY_SCORES, [logits[..., [*new_ids]] for logits in before]
-    common.pass_gate(gate, before, model, common.gate_batches(again, tasks.collator(smaller)))
+    common.GateRows(task, again, smaller).require_same(gate, before, model)
     counted = {"before": size, "after": len(new_ids), "parameters_removed": parameters - model.num_parameters()}
     return Trimmed(smaller, vocabulary.with_new_ids(generation_config, new_ids), counted)
 
 
-def read_alike(task: Task, split: str, tokenizers: dict[bool, PreTrainedTokenizerBase]) -> NDArray[np.bool_] | None:
+def read_alike(task: Spec, split: str, tokenizers: dict[bool, PreTrainedTokenizerBase]) -> NDArray[np.bool_] | None:
     """Which examples of a split a trimmed (True) and a whole (False) vocabulary read as the same tokens, (examples,).
 
     None where there is one vocabulary alone.
     """
     if len(tokenizers) == 1:
         return None
-    read = [[own.convert_ids_to_tokens(ids) for ids in _tokens_read(task, split, own)] for own in tokenizers.values()]
+    read = [
+        [own.convert_ids_to_tokens(ids) for ids in tasks.of(task).inputs(task, split, own)]
+        for own in tokenizers.values()
+    ]
     return np.array([left == right for left, right in zip(*read, strict=True)])
-
-
-def _tokens_read(task: Task, split: str, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """What a model is given of each example: a decoder the prompt."""
-    if task.name == "generation":
-        return [prompt.tokens for prompt in generation.prompts(task, split, tokenizer)]
-    tokens: list[list[int]] = tasks.encode(task, split, tokenizer)["input_ids"]
-    return tokens
 
 
 def _tokens_of(file: str | None, tokenizer: PreTrainedTokenizerBase) -> set[int]:

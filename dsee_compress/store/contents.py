@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..configs import Graph, MetricName, Precision, Role, UpdateConfig
+from ..configs import Graph, Precision, Role, UpdateConfig
+from ..tasks import Measured
 
 
 class _Said(BaseModel):
@@ -45,7 +46,7 @@ class _Tuned(_Said):
     task_head_parameters: int
     base_parameters: int
     training: _Training
-    validation: dict[MetricName, float]
+    validation: dict[Measured, float]
 
 
 class _Flops(_Said):
@@ -65,7 +66,7 @@ class _Pruned(_Said):
     flops: _Flops
     parameters: int
     training: _Retraining
-    validation: dict[MetricName, float]
+    validation: dict[Measured, float]
 
 
 class _Fused(_Said):

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..configs import MetricName, ValidateConfig
+from ..configs import ValidateConfig
+from ..tasks import Measured, MetricName
 
 VALIDATION, BENCHMARK = "validation.json", "benchmark.json"
 WRITING = (
@@ -156,7 +157,7 @@ class _Validation(Known):
     examples: int
     examples_alike: int
     accuracy: dict[str, Interval] = Field(min_length=1)
-    other_metrics: dict[str, dict[MetricName, float]]
+    other_metrics: dict[str, dict[Measured, float]]
     parity: dict[str, float | None]
     gates: list[_Gate]
     predictions: dict[str, list[Any]]

@@ -6,10 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from ..configs import Graph, Precisions, StrictConfig
+from ..configs import Graph, Precisions
 from ..errors import UserError
 from ..evaluation import environment
 from ..option_types import Names, Threads
+from ..strict import StrictConfig
 from ..yaml_text import from_yaml
 
 _HERE = Path(__file__).parent

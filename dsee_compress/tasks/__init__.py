@@ -1,59 +1,73 @@
-"""A task is data, collator, metric and loss: one module a kind, with the same functions.
+"""A task is what the data asks of a model: one file a task, and one class in it.
 
-The loss is transformers' own, chosen by the `problem_type` that a kind's `head` gives to the model.
+Another task is a file here and an import below; its metrics, where they are new, stand in `metrics/`, and options of
+its own are a base of `configs.SourceConfig`.
 """
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from .. import metrics
-from ..checkpoint import Task
-from ..configs import SourceConfig, TaskName
-from ..metrics import Metric
 from . import classification, generation, regression
-from .text import collator
+from .task import TASKS, Collator, HeadKind, Measured, MetricName, Options, Reads, Spec, Task, TaskName
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["KINDS", "Kind", "collator", "describe", "encode", "metrics_of", "of"]
+__all__ = [
+    "TASKS",
+    "Collator",
+    "HeadKind",
+    "Measured",
+    "MetricName",
+    "Options",
+    "Reads",
+    "Spec",
+    "Task",
+    "TaskName",
+    "classification",
+    "describe",
+    "encode",
+    "generation",
+    "get",
+    "in_words",
+    "of",
+    "regression",
+    "require_fitting",
+]
 
 
-class Kind(Protocol):
-    """What the module of a kind has."""
-
-    def describe(self, data: str, config: SourceConfig) -> Task:
-        """Read the columns, and labels, of the training split into a task."""
-
-    def encode(self, task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dataset":
-        """Tokenised rows of a split with `labels` as the loss takes them; not padded."""
-
-    def head(self, task: Task) -> dict[str, Any]:
-        """What the model's config says of the task head."""
+def get(name: str) -> Task[Any]:
+    """The task of a name."""
+    return TASKS[name]
 
 
-KINDS: dict[TaskName, Kind] = {"classification": classification, "regression": regression, "generation": generation}
+def of(spec: Spec) -> Task[Any]:
+    """The task that `spec` is one of."""
+    return TASKS[spec.name]
 
 
-def of(task: Task) -> Kind:
-    """The kind of a task."""
-    return KINDS[task.name]
+def describe(data: str, options: Options) -> Spec:
+    """The task that `options` ask for, on `data`; UserError for labels that do not fit it or its metric."""
+    return get(options.task).describe(data, options)
 
 
-def describe(data: str, config: SourceConfig) -> Task:
-    """The task that `config` asks for, on `data`; UserError for labels that do not fit it or its metric."""
-    return KINDS[config.task].describe(data, config)
-
-
-def metrics_of(task: Task) -> dict[str, Metric]:
-    """The metrics that fit `task`, its own first; F1 only where a class is known to be the positive one."""
-    names = [task.metric, *(metric.name for metric in metrics.OF_TASK[task.name] if metric.name != task.metric)]
-    fitting = {name: metrics.METRICS[name] for name in names if name != "f1" or task.positive is not None}
-    if task.positive is not None:
-        fitting["f1"] = metrics.of_class(metrics.METRICS["f1"], task.labels.index(task.positive))
-    return fitting
-
-
-def encode(task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dataset":
+def encode(spec: Spec, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dataset":
     """Tokenised rows of a split of the task's data, with `labels`; UserError for rows that do not fit the task."""
-    return of(task).encode(task, split, tokenizer)
+    return of(spec).encode(spec, split, tokenizer)
+
+
+def require_fitting(options: Options) -> None:
+    """ValueError for an option that is of another task alone, or a metric that is."""
+    task, name = get(options.task), options.task
+    for other in TASKS.values():
+        for option, meaning in other.own_options.items():
+            if option not in task.own_options and getattr(options, option) is not None:
+                raise ValueError(f"{option} {meaning.format(task=name)}")
+    if options.metric not in (None, *task.metrics):
+        raise ValueError(f"metric {options.metric} is not of {name}, which has {', '.join(task.metrics)}")
+    task.require(options)
+
+
+def in_words() -> str:
+    """What the label is in each task."""
+    return "; ".join(f"{task.name}: {task.label}" for task in TASKS.values())

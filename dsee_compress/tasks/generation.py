@@ -2,20 +2,22 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
 
 from .. import data as data_sets
-from ..checkpoint import Task
-from ..configs import SourceConfig, nearest
 from ..data import encoded
 from ..data.files import is_text
-from ..errors import UserError
-from ..metrics import OF_TASK
-from .text import IGNORED
+from ..errors import UserError, shown
+from ..strict import nearest
+from . import task
+from .task import Collator, HeadKind, Spec, Task, register
+from .text import IGNORED, collator_of_tokens
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 SOURCE = "{source}"
 PROMPT = SOURCE + "\n"
@@ -32,77 +34,134 @@ class Prompt:
     references: list[str]
 
 
-def describe(data: str, config: SourceConfig) -> Task:
-    """Read the training split's columns into a task; UserError for rows that are no sources with their targets."""
-    table, where = data_sets.read_split(data, "train"), f"the train split of {data}"
-    if config.label is None and {*TARGET_COLUMNS} <= {*table.columns}:
-        raise UserError(f"{where} has both {' and '.join(map(repr, TARGET_COLUMNS))}; choose with --label")
-    task = Task(
-        name="generation",
-        metric=config.metric or OF_TASK["generation"][0].name,
-        data=data,
-        text=config.text or [SOURCE_COLUMN],
-        label=_target_column(table.columns, config.label or TARGET_COLUMNS[0], where),
-        labels=[],
-        prompt=config.prompt or PROMPT,
-        max_length=config.max_length,
+class Options(task.Options):
+    """What generation has to be told."""
+
+    prompt: str | None = Field(
+        None,
+        description="For generation: what stands before the target, with the source in it; "
+        "'{source}' and a line's end if not given.",
     )
-    references(task, "train")
-    return task
 
 
-def encode(task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dataset":
-    """Rows of prompt, target and end of text, one a reference, with `labels` IGNORED on the prompt; not padded.
+@register
+class Generation(Task[Options]):
+    """A text to be written."""
 
-    They stand in the order of `prompts`. A target that is too long for `max_length` is cut, and then does not end.
-    UserError for a missing column, a row that is no source with its targets, or a prompt that leaves no room.
-    """
-    prompted = prompts(task, split, tokenizer)
-    pairs = ((prompt.tokens, target) for prompt in prompted for target in prompt.references)
+    name = "generation"
+    label = "a text to be written"
+    answers_with = "text"
+    head: ClassVar[HeadKind] = "language"
+    reads = "all tokens"
+    metrics = ("bleu", "chrf", "ter", "rouge_l", "nist", "perplexity")
+    asks = Options
+    own_options: ClassVar = {"prompt": "is about generation, and the task is {task}"}
 
-    def batches() -> Iterator[dict[str, list[Any]]]:
-        for some in encoded.batched(pairs):
-            targets = tokenizer([target for _, target in some], add_special_tokens=False)["input_ids"]
-            ends = [
-                [*target, tokenizer.eos_token_id][: task.max_length - len(prompt)]
-                for (prompt, _), target in zip(some, targets, strict=True)
-            ]
-            tokens = [prompt + end for (prompt, _), end in zip(some, ends, strict=True)]
-            yield {
-                "input_ids": tokens,
-                "attention_mask": [[1] * len(ids) for ids in tokens],
-                "labels": [[IGNORED] * len(prompt) + end for (prompt, _), end in zip(some, ends, strict=True)],
-            }
+    def require(self, options: Options) -> None:
+        """ValueError for a prompt without a place for the source, or more columns than one."""
+        if options.prompt is not None and options.prompt.count(SOURCE) != 1:
+            raise ValueError(f"prompt {shown(options.prompt)} has to hold {SOURCE} once")
+        if options.text is not None and len(options.text) != 1:
+            raise ValueError(f"text names {len(options.text)} columns, and generation reads one")
 
-    label = _target_column(data_sets.read_split(task.data, split).columns, task.label, _place(task, split))
-    read = f"source {task.text[0]!r}, target {label!r}, of {len(prompted):,} different sources"
-    return encoded.write(batches(), read)
+    def describe(self, data: str, options: Options) -> Spec:
+        """Read the training split's columns into a task; UserError for rows that are no sources with their targets."""
+        table, where = data_sets.read_split(data, "train"), f"the train split of {data}"
+        if options.label is None and {*TARGET_COLUMNS} <= {*table.columns}:
+            raise UserError(f"{where} has both {' and '.join(map(repr, TARGET_COLUMNS))}; choose with --label")
+        spec = self._spec(
+            data,
+            options,
+            text=options.text or [SOURCE_COLUMN],
+            label=_target_column(table.columns, options.label or TARGET_COLUMNS[0], where),
+            labels=[],
+            prompt=options.prompt or PROMPT,
+        )
+        references(spec, "train")
+        return spec
+
+    def encode(self, spec: Spec, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dataset":
+        """Rows of prompt, target and end of text, one a reference, with `labels` IGNORED on the prompt; not padded.
+
+        They stand in the order of `prompts`. A target that is too long for `max_length` is cut, and then does not end.
+        UserError for a missing column, a row that is no source with its targets, or a prompt that leaves no room.
+        """
+        prompted = prompts(spec, split, tokenizer)
+        pairs = ((prompt.tokens, target) for prompt in prompted for target in prompt.references)
+
+        def batches() -> Iterator[dict[str, list[Any]]]:
+            for some in encoded.batched(pairs):
+                targets = tokenizer([target for _, target in some], add_special_tokens=False)["input_ids"]
+                ends = [
+                    [*target, tokenizer.eos_token_id][: spec.max_length - len(prompt)]
+                    for (prompt, _), target in zip(some, targets, strict=True)
+                ]
+                tokens = [prompt + end for (prompt, _), end in zip(some, ends, strict=True)]
+                yield {
+                    "input_ids": tokens,
+                    "attention_mask": [[1] * len(ids) for ids in tokens],
+                    "labels": [[IGNORED] * len(prompt) + end for (prompt, _), end in zip(some, ends, strict=True)],
+                }
+
+        label = _target_column(data_sets.read_split(spec.data, split).columns, spec.label, _place(spec, split))
+        read = f"source {spec.text[0]!r}, target {label!r}, of {len(prompted):,} different sources"
+        return encoded.write(batches(), read)
+
+    def collator(self, tokenizer: "PreTrainedTokenizerBase") -> Collator:
+        """Pads tokens, and their labels with IGNORED."""
+        return collator_of_tokens(tokenizer)
+
+    def trained_on(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The same batch without the logits before the targets.
+
+        What a model says after a prompt's tokens, but for the last, is compared with nothing, and scoring the
+        vocabulary there is a good part of a step. Labels (batch, tokens) are cut to the tokens that keep their logits.
+        """
+        labels = batch["labels"]
+        first_target = int((labels != IGNORED).any(dim=0).nonzero()[0])
+        kept = labels.shape[1] - max(first_target - 1, 0)
+        return batch | {"labels": labels[:, -kept:], "logits_to_keep": kept}
+
+    def inputs(self, spec: Spec, split: str, tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
+        """The tokens of each prompt of a split."""
+        return [prompt.tokens for prompt in prompts(spec, split, tokenizer)]
+
+    def bundled(
+        self, spec: Spec, tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig", new_tokens: int
+    ) -> dict[str, Any]:
+        """What stands before a source and a text, and where a text ends."""
+        return super().bundled(spec, tokenizer, config, new_tokens) | {
+            "prompt": spec.prompt,
+            "start": start_of(tokenizer),
+            "end": tokenizer.eos_token_id,
+            "max_new_tokens": new_tokens,
+        }
 
 
-def prompts(task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> list[Prompt]:
+def prompts(spec: Spec, split: str, tokenizer: "PreTrainedTokenizerBase") -> list[Prompt]:
     """The distinct sources of a split as prompts, in the order of their first rows.
 
     Prompts are tokenised by themselves, in training as in writing. UserError as for `encode`.
     """
-    found = references(task, split)
-    tokens = tokens_of(task, list(found), tokenizer)
+    found = references(spec, split)
+    tokens = tokens_of(spec, list(found), tokenizer)
     longest = max(tokens, key=len)
-    if len(longest) >= task.max_length:
+    if len(longest) >= spec.max_length:
         source = list(found)[tokens.index(longest)]
         raise UserError(
-            f"{_place(task, split)} has the source {_short(source)!r}, a prompt of {len(longest)} tokens, "
-            f"which leaves no room for a target in max_length {task.max_length}"
+            f"{_place(spec, split)} has the source {_short(source)!r}, a prompt of {len(longest)} tokens, "
+            f"which leaves no room for a target in max_length {spec.max_length}"
         )
     return [Prompt(ids, targets) for ids, targets in zip(tokens, found.values(), strict=True)]
 
 
-def tokens_of(task: Task, sources: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
+def tokens_of(spec: Spec, sources: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
     """The prompt of each source as tokens; UserError for a source without a text."""
     if tokenizer.eos_token_id is None:
         raise UserError("the tokenizer has no end-of-text token, and a model that writes has to know when to end")
     if not all(source.strip() for source in sources):
         raise UserError("a prompt is empty; give it some text")
-    template = task.prompt or PROMPT
+    template = spec.prompt or PROMPT
     texts = [template.replace(SOURCE, source) for source in sources]
     start = start_of(tokenizer)
     return [start + ids for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
@@ -114,13 +173,13 @@ def start_of(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     return [bos] if bos is not None and tokenizer("")["input_ids"][:1] == [bos] else []
 
 
-def references(task: Task, split: str) -> dict[str, list[str]]:
+def references(spec: Spec, split: str) -> dict[str, list[str]]:
     """The targets of each distinct source of a split; UserError for a row that is no source with its targets."""
-    table = data_sets.read_split(task.data, split)
-    where, (text,) = _place(task, split), task.text
+    table = data_sets.read_split(spec.data, split)
+    where, (text,) = _place(spec, split), spec.text
     if text not in table.columns:
         raise UserError(f"{where} has no column {text!r}; {nearest(text, table.columns)}; name it with --text")
-    label = _target_column(table.columns, task.label, where)
+    label = _target_column(table.columns, spec.label, where)
     found: dict[str, list[str]] = {}
     for row, (place, (source, target)) in enumerate(table.rows([text, label])):
         if not _is_written(source):
@@ -141,11 +200,6 @@ def _is_written(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and is_text(value)
 
 
-def head(task: Task) -> dict[str, Any]:
-    """Nothing: a decoder's head is its vocabulary."""
-    return {}
-
-
 def _target_column(columns: list[str], label: str, where: str) -> str:
     names = [label, *(TARGET_COLUMNS if label in TARGET_COLUMNS else ())]
     found = next((name for name in names if name in columns), None)
@@ -157,8 +211,8 @@ def _target_column(columns: list[str], label: str, where: str) -> str:
     return found
 
 
-def _place(task: Task, split: str) -> str:
-    return f"the {split} split of {task.data}"
+def _place(spec: Spec, split: str) -> str:
+    return f"the {split} split of {spec.data}"
 
 
 def _short(text: str, length: int = 40) -> str:

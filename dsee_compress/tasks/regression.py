@@ -5,60 +5,59 @@ import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoint import Task
-from ..configs import SourceConfig
 from ..data.files import Place
 from ..errors import UserError
-from ..metrics import OF_TASK
 from . import text
+from .task import Options, Spec, Task, register
 from .text import Split
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 """How a csv writes a number."""
 
 
-def describe(data: str, config: SourceConfig) -> Task:
-    """Read the training split's columns into a task; UserError for labels that are no numbers, or all one."""
-    split = text.read(data, "train", config.text, config.label)
-    numbers = _Numbers(split)
-    for value, place in split.labels():
-        numbers.number(value, place)
-    numbers.require_two()
-    return Task(
-        name="regression",
-        metric=config.metric or OF_TASK["regression"][0].name,
-        data=data,
-        text=split.text,
-        label=split.label,
-        labels=[],
-        max_length=config.max_length,
-    )
+@register
+class Regression(Task[Options]):
+    """A number."""
 
+    name = "regression"
+    label = "a number"
+    answers_with = "number"
+    metrics = ("pearson", "spearman")
+    asks = Options
+    smoothed = False
+    one_of_several = False
 
-def encode(task: Task, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dataset":
-    """Tokenised rows of a split with `labels` as floats; not padded.
+    def describe(self, data: str, options: Options) -> Spec:
+        """Read the training split's columns into a task; UserError for labels that are no numbers, or all one."""
+        split = text.read(data, "train", options.text, options.label)
+        numbers = _Numbers(split)
+        for value, place in split.labels():
+            numbers.number(value, place)
+        numbers.require_two()
+        return self._spec(data, options, text=split.text, label=split.label, labels=[])
 
-    UserError for a missing column, a text that is not a string, or labels that are no numbers, or all one.
-    """
-    found = text.read(task.data, split, task.text, task.label)
-    numbers = _Numbers(found)
-    rows = text.encode(found, numbers.number, "numbers", task.max_length, tokenizer)
-    numbers.require_two()
-    return rows
+    def encode(self, spec: Spec, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dataset":
+        """Tokenised rows of a split with `labels` as floats; not padded.
 
+        UserError for a missing column, a text that is not a string, or labels that are no numbers, or all one.
+        """
+        found = text.read(spec.data, split, spec.text, spec.label)
+        numbers = _Numbers(found)
+        rows = text.encode(found, numbers.number, "numbers", spec.max_length, tokenizer)
+        numbers.require_two()
+        return rows
 
-def head(task: Task) -> dict[str, Any]:
-    """One output, named as the label column is and trained by the mean squared error."""
-    return {"id2label": {0: task.label}, "label2id": {task.label: 0}, "problem_type": "regression"}
+    def config_entries(self, spec: Spec) -> dict[str, Any]:
+        """One output, named as the label column is and trained by the mean squared error."""
+        return {"id2label": {0: spec.label}, "label2id": {spec.label: 0}, "problem_type": "regression"}
 
-
-def predictions(logits: Any) -> Any:
-    """The output itself: (rows, 1) to (rows,)."""
-    return logits[..., 0].astype("float64")
+    def predictions(self, spec: Spec, logits: Any, rows: "Dataset", config: "PretrainedConfig") -> Any:
+        """The output itself: (rows, 1) to (rows,)."""
+        return logits[..., 0].astype("float64")
 
 
 class _Numbers:

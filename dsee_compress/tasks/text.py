@@ -1,5 +1,6 @@
 """What tasks on one text or a pair share: the columns of a split, and its rows as tokens."""
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ def read(data: str, split: str, text: list[str] | None, label: str | None) -> Sp
 
 def encode(
     split: Split,
-    label_of: Callable[[Any, Place], int | float],
+    label_of: Callable[[Any, Place], int | float | list[float]],
     labels: str,
     max_length: int,
     tokenizer: "PreTrainedTokenizerBase",
@@ -52,9 +53,7 @@ def encode(
 
     labels: what the description says of them. UserError for a text that is not a string, or no room for one.
     """
-    special = tokenizer.num_special_tokens_to_add(pair=len(split.text) == 2)
-    if max_length <= special:
-        raise UserError(f"max_length {max_length} leaves no room beside the {special} special tokens of a row")
+    require_room(max_length, tokenizer, pair=len(split.text) == 2)
 
     def batches() -> Iterator[dict[str, list[Any]]]:
         for rows in encoded.batched(split.table.rows([*split.text, split.label])):
@@ -76,31 +75,40 @@ def _text(value: Any, name: str, place: Place, split: Split) -> str:
     return value
 
 
+def require_room(max_length: int, tokenizer: "PreTrainedTokenizerBase", *, pair: bool) -> None:
+    """UserError if special tokens alone fill `max_length`."""
+    special = tokenizer.num_special_tokens_to_add(pair=pair)
+    if max_length <= special:
+        raise UserError(f"max_length {max_length} leaves no room beside the {special} special tokens of a row")
+
+
 def collator(tokenizer: "PreTrainedTokenizerBase") -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-    """Pads a list of encoded rows to its longest, on the tokenizer's side.
+    """Pads a list of encoded rows to its longest, on the tokenizer's side; what is no input of a model is left out."""
+    from transformers import DataCollatorWithPadding
 
-    Rows whose labels are lists are padded on the right, and their labels with IGNORED. A tokenizer without a padding
-    token pads with its end of text, which the attention mask hides.
+    return _of_inputs(tokenizer, DataCollatorWithPadding(tokenizer))
+
+
+def collator_of_tokens(tokenizer: "PreTrainedTokenizerBase") -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    """As `collator`, of rows with a label for each token: padded on the right, and their labels with IGNORED.
+
+    A tokenizer without a padding token pads with its end of text, which the attention mask hides.
     """
-    import torch
+    from transformers import DataCollatorForTokenClassification
 
-    fill = {
-        "input_ids": tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
-        "token_type_ids": tokenizer.pad_token_type_id,
-        "attention_mask": 0,
-        "labels": IGNORED,
-    }
+    on_the_right = copy.copy(tokenizer)
+    on_the_right.padding_side = "right"
+    if on_the_right.pad_token is None:
+        on_the_right.pad_token = on_the_right.eos_token
+    return _of_inputs(tokenizer, DataCollatorForTokenClassification(on_the_right, label_pad_token_id=IGNORED))
+
+
+def _of_inputs(
+    tokenizer: "PreTrainedTokenizerBase", pad: Callable[[list[dict[str, Any]]], Any]
+) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    names = {*tokenizer.model_input_names, "labels"}
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-        longest = max(len(row["input_ids"]) for row in rows)
-        left = tokenizer.padding_side == "left" and not isinstance(rows[0].get("labels"), list)
-        batch = {}
-        for name in rows[0]:
-            values = [row[name] for row in rows]
-            if isinstance(values[0], list):
-                gaps = [[fill[name]] * (longest - len(value)) for value in values]
-                values = [gap + value if left else value + gap for value, gap in zip(values, gaps, strict=True)]
-            batch[name] = torch.tensor(values)
-        return batch
+        return {**pad([{name: row[name] for name in row if name in names} for row in rows])}
 
     return collate

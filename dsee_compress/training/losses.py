@@ -10,6 +10,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from ..adapters import model as adapters
+from ..tasks import Task
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ def slimming(model: PreTrainedModel, strength: float) -> ExtraLoss:
     return ExtraLoss(lambda batch, outputs: strength * torch.stack([gain.abs().sum() for gain in gains]).sum())
 
 
-def distillation(teacher: PreTrainedModel, temperature: float = 2.0) -> ExtraLoss:
+def distillation(teacher: PreTrainedModel, task: Task[Any], temperature: float = 2.0) -> ExtraLoss:
     """Draw logits and every layer's hidden states towards those of `teacher` (Hinton et al., 2015; Jiao et al., 2020).
 
     KL divergence of the softened answers, times temperature², and the mean squared difference of hidden states over
@@ -46,8 +47,7 @@ def distillation(teacher: PreTrainedModel, temperature: float = 2.0) -> ExtraLos
             functional.mse_loss(ours[real], theirs[real]) / theirs[real].square().mean()
             for ours, theirs in zip(outputs.hidden_states[1:], wanted.hidden_states[1:], strict=True)
         ]
-        # A decoder answers at every token.
-        ours, theirs = (logits[real] if logits.dim() == 3 else logits for logits in (outputs.logits, wanted.logits))
+        ours, theirs = (task.answering(logits, batch) for logits in (outputs.logits, wanted.logits))
         return _answers(ours, theirs, temperature) + torch.stack(hidden).mean()
 
     return ExtraLoss(term, {"output_hidden_states": True})

@@ -13,7 +13,7 @@ from .. import distributed
 from ..configs import FinetuneConfig, PruneConfig
 from ..errors import UserError
 from ..store import space
-from ..tasks.text import IGNORED
+from ..tasks import Collator, Task
 from ..weights import load_tensors, save_tensors
 from .callbacks import (
     CheckpointMarker,
@@ -44,13 +44,15 @@ class DseeTrainer(Trainer):
     """A Trainer whose checkpoints hold the trained parameters alone: the frozen ones are at hand when it resumes."""
 
     extra: ExtraLoss | None = None
+    trained_on: Callable[[dict[str, Any]], dict[str, Any]]
+    """As `Task.trained_on`."""
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The task's loss, and the extra one if there is one."""
         if self.extra is None:
-            return super().compute_loss(model, of_targets_alone(inputs), return_outputs, num_items_in_batch)
+            return super().compute_loss(model, self.trained_on(inputs), return_outputs, num_items_in_batch)
         batch = inputs | self.extra.options
         loss, outputs = super().compute_loss(model, batch, return_outputs=True, num_items_in_batch=num_items_in_batch)
         loss = loss + self.extra.of(inputs, outputs)
@@ -79,8 +81,9 @@ class DseeTrainer(Trainer):
 
 def train(
     model: PreTrainedModel,
+    task: Task[Any],
     rows: Any,
-    collator: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    collator: Collator,
     config: FinetuneConfig | PruneConfig,
     epochs: int,
     checkpoints: Path,
@@ -91,11 +94,11 @@ def train(
 
     Goes on from the last whole checkpoint in `checkpoints`. `label` names the work in the progress bar; `extra` is
     added to the task's loss. Raises UserError if the mean loss of an epoch or the trained weights are not finite, the
-    disk is full, or labels that are numbers are to be smoothed.
+    disk is full, or labels that are no classes are to be smoothed.
     Returns seconds, steps, device, precision, processes and the mean loss of the last epoch.
     """
-    if config.label_smoothing and model.config.problem_type == "regression":
-        raise UserError("label_smoothing is about classes and tokens, and the labels of regression are numbers")
+    if config.label_smoothing and not task.smoothed:
+        raise UserError(f"label_smoothing is about classes and tokens, and the task is {task.name}")
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     steps = -(-len(rows) // (config.batch_size * distributed.processes())) * epochs
@@ -126,7 +129,7 @@ def train(
         **_group_by_length(),
     )
     trainer = DseeTrainer(model, arguments, data_collator=collator, train_dataset=rows)
-    trainer.extra = extra
+    trainer.extra, trainer.trained_on = extra, task.trained_on
     trainer.remove_callback(PrinterCallback)
     whole, earlier = last_whole_checkpoint(checkpoints)
     marker = CheckpointMarker(earlier)
@@ -153,20 +156,6 @@ def train(
         "processes": distributed.processes(),
         "loss": next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry),
     }
-
-
-def of_targets_alone(batch: dict[str, Any]) -> dict[str, Any]:
-    """The same batch where labels are of examples; where they are of tokens, without the logits before the targets.
-
-    What a decoder says after a prompt's tokens, but for the last, is compared with nothing, and scoring the vocabulary
-    there is a good part of a step. Labels (batch, tokens) are cut to the tokens that keep their logits.
-    """
-    labels = batch["labels"]
-    if labels.dim() < 2:
-        return batch
-    first_target = int((labels != IGNORED).any(dim=0).nonzero()[0])
-    kept = labels.shape[1] - max(first_target - 1, 0)
-    return batch | {"labels": labels[:, -kept:], "logits_to_keep": kept}
 
 
 def resolve_device(asked: str) -> str:

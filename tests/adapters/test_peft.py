@@ -44,7 +44,7 @@ def lora(family: str, pretrained, folder, **options):
     base = AutoModelForSequenceClassification.from_pretrained(pretrained)
     torch.manual_seed(4)
     # PEFT knows of the classifier itself.
-    head = {path.rpartition(".")[2] for path in architectures.of(base).task_head} - {"classifier"}
+    head = {path.rpartition(".")[2] for path in architectures.task_head(base.config)} - {"classifier"}
     config = {
         "r": 4,
         "lora_alpha": 8,

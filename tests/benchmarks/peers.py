@@ -28,7 +28,7 @@ def lora(model: PreTrainedModel, config: FinetuneConfig) -> nn.Module:
         r=config.rank,
         lora_alpha=config.alpha,
         target_modules=[table.linears[role].rpartition(".")[2] for role in config.targets],
-        modules_to_save=[path.rpartition(".")[2] for path in table.task_head] or None,
+        modules_to_save=[path.rpartition(".")[2] for path in table.heads["sequence"]] or None,
         lora_dropout=0.0,
     )
     return get_peft_model(model, options)

@@ -35,7 +35,7 @@ def validated(folder: Path, precision: str, data: Path) -> np.ndarray:
     rows = tasks.encode(task, "validation", tokenizer)
     file = {"fp32": "model.onnx", "int8": "model_int8.onnx"}[precision]
     with session.Session(folder / file) as live:
-        batches = inputs.padded_batches(rows, tasks.collator(tokenizer), BATCH)
+        batches = inputs.padded_batches(rows, tasks.of(task).collator(tokenizer), BATCH)
         return np.concatenate([live.forward(batch) for batch in batches])
 
 

@@ -18,7 +18,7 @@ SCALE = 4 + 1
 def part_of(name: str, table: architectures.Architecture) -> str | None:
     """Where a parameter of the PyTorch model belongs, by the module that holds it; layer normalisations are in none."""
     module = name.rpartition(".")[0]
-    if name.startswith(tuple(f"{head}." for head in table.task_head)):
+    if name.startswith(tuple(f"{head}." for head in table.heads["sequence"])):
         return "task_head"
     inside = module.removeprefix(f"{table.layers}.").partition(".")[2]
     roles = [role for role, linear in table.linears.items() if linear == inside]

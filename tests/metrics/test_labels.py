@@ -1,7 +1,6 @@
 import time
 import tracemalloc
 import warnings
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,20 +10,20 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from dsee_compress import tasks
-from dsee_compress.checkpoint import Task
-from dsee_compress.configs import TaskName
 from dsee_compress.evaluation.bootstrap import Interval, bootstrap, judge
-from dsee_compress.metrics import METRICS, OF_TASK
+from dsee_compress.metrics import METRICS
 from dsee_compress.metrics import labels as functions
+from dsee_compress.tasks import Spec
 
-OF_LABELS = [metric.name for task in ("classification", "regression") for metric in OF_TASK[task]]
+OF_NUMBERS = tasks.get("regression").metrics
+OF_LABELS = [*tasks.get("classification").metrics, *OF_NUMBERS]
 PLACE = {"data": "x", "text": ["text"], "label": "label", "max_length": 16}
 
 
 def sample(name: str, rows: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Predictions and labels that agree in part."""
     generator = np.random.default_rng(seed)
-    if METRICS[name] in OF_TASK["regression"]:
+    if name in OF_NUMBERS:
         labels = generator.integers(0, 26, rows) / 5
         return labels + generator.normal(0, 1.5, rows), labels
     if name == "f1":
@@ -137,25 +136,25 @@ def test_verdicts_for_an_allowed_drop_of_a_point(change, verdict):
 
 
 def test_every_metric_is_of_one_task_and_every_task_has_some():
-    assert OF_TASK.keys() == {*get_args(TaskName)}
-    assert sum(map(len, OF_TASK.values())) == len(METRICS)
+    named = [name for task in tasks.TASKS.values() for name in task.metrics]
+    assert sorted(named) == sorted(METRICS)
     assert all(metric.name == name for name, metric in METRICS.items())
 
 
 def test_a_task_has_the_metrics_that_fit_it_its_own_first():
-    many = Task(labels=["a", "b", "c"], metric="matthews", **PLACE)
-    assert list(tasks.metrics_of(many)) == ["matthews", "accuracy"]
-    pair = Task(labels=["no", "yes"], metric="f1", positive="no", **PLACE)
-    assert list(tasks.metrics_of(pair)) == ["f1", "accuracy", "matthews"]
-    number = Task(name="regression", labels=[], metric="spearman", **PLACE)
-    assert list(tasks.metrics_of(number)) == ["spearman", "pearson"]
+    many = Spec(labels=["a", "b", "c"], metric="matthews", **PLACE)
+    assert list(tasks.of(many).judged_by(many)) == ["matthews", "accuracy"]
+    pair = Spec(labels=["no", "yes"], metric="f1", positive="no", **PLACE)
+    assert list(tasks.of(pair).judged_by(pair)) == ["f1", "accuracy", "matthews"]
+    number = Spec(name="regression", labels=[], metric="spearman", **PLACE)
+    assert list(tasks.of(number).judged_by(number)) == ["spearman", "pearson"]
 
 
 @pytest.mark.parametrize("positive", ["a", "b", "c"])
 def test_f1_is_of_the_class_that_was_named(positive):
-    task = Task(labels=["a", "b", "c"], positive=positive, **PLACE)
+    task = Spec(labels=["a", "b", "c"], positive=positive, **PLACE)
     predictions, labels = (values % 3 for values in sample("accuracy"))
     theirs = sklearn_metrics.f1_score(labels, predictions, average=None)["abc".index(positive)]
-    f1 = tasks.metrics_of(task)["f1"]
+    f1 = tasks.of(task).judged_by(task)["f1"]
     assert f1.value(predictions, labels) == pytest.approx(theirs)
     assert f1.resampled(f1.statistics(predictions, labels), np.ones((1, 300)))[0] == pytest.approx(theirs)

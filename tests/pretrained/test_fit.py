@@ -19,12 +19,12 @@ from transformers import (
 )
 
 from dsee_compress import architectures, pretrained, tasks
-from dsee_compress.checkpoint import Task
 from dsee_compress.errors import UserError
+from dsee_compress.tasks import Spec
 
 from ..fixtures import decoders, models
 
-TASK = Task(data="", text=["text"], label="label", labels=["bad", "good"], max_length=32)
+TASK = Spec(data="", text=["text"], label="label", labels=["bad", "good"], max_length=32)
 NAMES = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 PAIR = ("the film was", "a story about people")
 
@@ -72,7 +72,7 @@ def logits(folder: Path, fed: dict[str, Any]) -> Any:
 
 def batch(tokenizer: PreTrainedTokenizerBase, *pairs: tuple[str, ...]) -> dict[str, Any]:
     """Pairs as the trainer and every later stage give them to the model."""
-    return tasks.collator(tokenizer)([dict(tokenizer(*pair)) for pair in pairs])
+    return tasks.get("classification").collator(tokenizer)([dict(tokenizer(*pair)) for pair in pairs])
 
 
 def test_a_roberta_whose_tokenizer_gives_types_to_pairs(tmp_path):

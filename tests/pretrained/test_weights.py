@@ -11,15 +11,15 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMaskedLM, BertForPreTraining
 
 from dsee_compress import checkpoint, loading, pretrained
-from dsee_compress.checkpoint import Task
 from dsee_compress.errors import UserError
 from dsee_compress.stages import common
+from dsee_compress.tasks import Spec
 
 from ..fixtures import models
 
 ROOT = Path(loading.__file__).parents[1]
 QUERY = "bert.encoder.layer.1.attention.self.query.weight"
-TASK = Task(data="", text=["text"], label="label", labels=["bad", "good"], max_length=32)
+TASK = Spec(data="", text=["text"], label="label", labels=["bad", "good"], max_length=32)
 
 
 @pytest.fixture

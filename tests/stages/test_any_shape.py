@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from dsee_compress import architectures, checkpoint
 from dsee_compress.adapters import model as adapters
-from dsee_compress.checkpoint import Manifest, Structure, Task
+from dsee_compress.checkpoint import Manifest, Structure
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.evaluation import parity
 from dsee_compress.pruning import masking, selection, surgery
 from dsee_compress.stages import prune
+from dsee_compress.tasks import Spec
 
 from ..adapters.test_model import EVERY_ROLE
 from ..fixtures import manifests, models
@@ -48,7 +49,7 @@ def logits(model):
 
 
 def write_manifest(folder: Path, stage: str, config: FinetuneConfig, structure: Structure) -> None:
-    task = Task(data="x", text=["text"], label="label", labels=["a", "b", "c"], max_length=9)
+    task = Spec(data="x", text=["text"], label="label", labels=["a", "b", "c"], max_length=9)
     described = {"config": config.resolved(), "architecture": "bert", "base": "x", "task": task, "parent": None}
     rest = {"inputs": {}, "versions": {}, "seed": 0, "metrics": manifests.METRICS[stage]}
     checkpoint.write_manifest(folder, Manifest(stage=stage, structure=structure, **described, **rest))

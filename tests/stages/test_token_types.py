@@ -42,7 +42,7 @@ def test_a_bert_whose_tokenizer_gives_no_token_types(tmp_path):
     dsee_compress.validate(exported, max_drop=1.0, max_compression_drop=1.0)
     bundle = dsee_compress.bundle(exported, output=tmp_path / "bundle", precision="fp32")
 
-    model, pairs = predict.Model(bundle), [PAIR, ("lovely", "some town and it felt rather cold")]
+    model, pairs = predict.load(bundle), [PAIR, ("lovely", "some town and it felt rather cold")]
     found = model.answer([model.encode(pair) for pair in pairs])
     reference, theirs = adapters.load_merged(tuned), AutoTokenizer.from_pretrained(folder)
     fed = theirs(*map(list, zip(*pairs, strict=True)), padding=True, return_tensors="pt")

@@ -103,7 +103,7 @@ def test_a_bundle_answers_as_validation_does(run, data, tmp_path):
     folder = dsee_compress.bundle(run / "export", output=tmp_path / "bundle", precision="fp32")
     described = json.loads((folder / "bundle.json").read_text())
     assert described["vocabulary_size"] == checkpoint.read(run / "export").metrics["vocabulary"]["after"]
-    model = predict.Model(folder)
+    model = predict.load(folder)
     texts = [json.loads(line)["text"] for line in (data / "validation.jsonl").read_text().splitlines()]
     predicted = json.loads((run / "export" / "validation.json").read_text())["predictions"]["onnx_fp32"]
     labels = described["labels"]

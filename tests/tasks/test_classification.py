@@ -4,10 +4,9 @@ import pandas
 import pytest
 from transformers import AutoTokenizer
 
-from dsee_compress import data
+from dsee_compress import data, tasks
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.errors import UserError
-from dsee_compress.tasks import classification
 
 from ..fixtures.models import write_jsonl
 
@@ -26,7 +25,7 @@ def write(folder, split: str, rows: list[dict], suffix: str) -> None:
 
 def describe(folder, **options):
     config = FinetuneConfig(model="x", data=str(folder), **{"max_length": 16, **options})
-    return classification.describe(str(folder), config)
+    return tasks.describe(str(folder), config)
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def test_each_format_gives_the_same_rows(tmp_path, tokenizer, suffix):
     write(tmp_path / "data", "train", ROWS, suffix)
     task = describe(tmp_path / "data")
     assert (task.text, task.label, task.labels) == (["sentence"], "label", ["0", "1"])
-    rows = classification.encode(task, "train", tokenizer)
+    rows = tasks.encode(task, "train", tokenizer)
     assert rows["labels"] == [1, 0, 1]
     assert rows["input_ids"] == tokenizer([row["sentence"] for row in ROWS])["input_ids"]
 
@@ -57,20 +56,20 @@ def test_pairs_are_found_and_encoded_as_pairs(tmp_path, tokenizer):
     write(tmp_path, "train", rows, "jsonl")
     task = describe(tmp_path)
     assert task.text == ["sentence1", "sentence2"]
-    encoded = classification.encode(task, "train", tokenizer)
+    encoded = tasks.encode(task, "train", tokenizer)
     assert encoded["input_ids"] == tokenizer(["a film", "b"], ["a town", "c"])["input_ids"]
 
 
 def test_columns_can_be_named(tmp_path, tokenizer):
     write(tmp_path, "train", [{"utterance": "hi", "intent": "a"}, {"utterance": "no", "intent": "b"}], "csv")
     task = describe(tmp_path, text=["utterance"], label="intent")
-    assert classification.encode(task, "train", tokenizer)["labels"] == [0, 1]
+    assert tasks.encode(task, "train", tokenizer)["labels"] == [0, 1]
 
 
 def test_long_texts_are_cut(tmp_path, tokenizer):
     write(tmp_path, "train", [{"text": "film " * 50, "label": 0}, {"text": "a", "label": 1}], "jsonl")
     task = describe(tmp_path, max_length=9)
-    assert len(classification.encode(task, "train", tokenizer)["input_ids"][0]) == 9
+    assert len(tasks.encode(task, "train", tokenizer)["input_ids"][0]) == 9
 
 
 def test_fingerprint_follows_the_content(tmp_path):
@@ -131,7 +130,7 @@ def test_a_split_that_does_not_fit_the_training_data(tmp_path, tokenizer, row, m
     write(tmp_path, "validation", [row], "jsonl")
     task = describe(tmp_path)
     with pytest.raises(UserError, match=message):
-        classification.encode(task, "validation", tokenizer)
+        tasks.encode(task, "validation", tokenizer)
 
 
 def test_the_sample_intents_are_what_the_readme_says():

@@ -6,18 +6,21 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dsee_compress import tasks
+from dsee_compress import interfaces, tasks
 from dsee_compress.configs import DecodingConfig, FinetuneConfig, ValidateConfig
 from dsee_compress.errors import UserError
 from dsee_compress.evaluation import decoding, inputs, parity
+from dsee_compress.interfaces import examination
 from dsee_compress.metrics import METRICS
-from dsee_compress.stages import common, examination
+from dsee_compress.stages import common
 from dsee_compress.tasks import generation
 from dsee_compress.tasks.text import IGNORED
 from dsee_compress.training import trainer
 
 from ..fixtures import models
 from ..fixtures.models import write_jsonl
+
+GENERATION = tasks.get("generation")
 
 ROWS = [
     {"source": "name : Aromi | food : Indian", "targets": ["Aromi serves Indian food .", "there is Aromi ."]},
@@ -46,8 +49,8 @@ def trained(gpt2, meanings, tokenizer, tmp_path_factory):
     model = AutoModelForCausalLM.from_pretrained(gpt2)
     config = options(meanings, epochs=15, learning_rate=1e-2, batch_size=16, device="cpu")
     task = tasks.describe(str(meanings), config)
-    rows, collator = tasks.encode(task, "train", tokenizer), tasks.collator(tokenizer)
-    trainer.train(model, rows, collator, config, config.epochs, tmp_path_factory.mktemp("state"), "learn")
+    rows, collator = tasks.encode(task, "train", tokenizer), GENERATION.collator(tokenizer)
+    trainer.train(model, GENERATION, rows, collator, config, config.epochs, tmp_path_factory.mktemp("state"), "learn")
     return model
 
 
@@ -120,7 +123,7 @@ def test_a_tokenizer_that_begins_texts_with_a_token_begins_prompts_alone(tmp_pat
 def test_rows_are_padded_on_the_right_and_their_labels_ignored(tmp_path, gpt2, pad, side):
     tokenizer = AutoTokenizer.from_pretrained(gpt2, pad_token=pad, padding_side=side)
     rows = tasks.encode(described(written(tmp_path, ROWS)), "train", tokenizer)
-    batch = tasks.collator(tokenizer)(list(rows))
+    batch = GENERATION.collator(tokenizer)(list(rows))
     for index, row in enumerate(rows):
         length, longest = len(row["input_ids"]), batch["input_ids"].shape[1]
         assert batch["input_ids"][index].tolist() == row["input_ids"] + [tokenizer.eos_token_id] * (longest - length)
@@ -130,7 +133,7 @@ def test_rows_are_padded_on_the_right_and_their_labels_ignored(tmp_path, gpt2, p
 
 def test_the_loss_of_a_token_is_transformers_own(gpt2, meanings, tokenizer):
     model = AutoModelForCausalLM.from_pretrained(gpt2).eval()
-    rows, collator = tasks.encode(described(meanings), "validation", tokenizer), tasks.collator(tokenizer)
+    rows, collator = tasks.encode(described(meanings), "validation", tokenizer), GENERATION.collator(tokenizer)
     losses = decoding.token_losses(
         parity.torch_forward(model), inputs.padded_batches(rows, collator, 7, labelled=True), IGNORED
     )
@@ -143,14 +146,14 @@ def test_the_loss_of_a_token_is_transformers_own(gpt2, meanings, tokenizer):
 
 def test_a_small_decoder_learns_and_is_measured(trained, meanings, tokenizer):
     task = described(meanings)
-    exam = examination.whole(task, "validation", tokenizer, ValidateConfig(batch_size=7))
+    exam = interfaces.decoder.examine(task, "validation", tokenizer, ValidateConfig(batch_size=7))
     answers = exam.answers(examination.subject_of(trained))
     assert exam.examples == 24
     assert list(exam.metrics) == ["bleu", "chrf", "ter", "rouge_l", "nist", "perplexity"]
     values = {name: metric.value(answers.predictions, exam.truth) for name, metric in exam.metrics.items()}
     assert values["bleu"] > 0.9 and values["ter"] < 0.1 and values["rouge_l"] > 0.9
     quick = common.validation_metrics(
-        task, trained, tasks.encode(task, "validation", tokenizer), tasks.collator(tokenizer), 16
+        task, trained, tasks.encode(task, "validation", tokenizer), GENERATION.collator(tokenizer), 16
     )
     assert list(quick) == ["perplexity"]
     assert quick["perplexity"] == pytest.approx(values["perplexity"], rel=1e-5)
@@ -217,12 +220,12 @@ def test_texts_end_where_the_model_has_no_more_positions(gpt2, tokenizer):
 
 def test_smoothed_labels_give_softer_answers(gpt2, meanings, tokenizer, tmp_path):
     task = described(meanings)
-    rows, collator = tasks.encode(task, "train", tokenizer), tasks.collator(tokenizer)
+    rows, collator = tasks.encode(task, "train", tokenizer), GENERATION.collator(tokenizer)
     found = []
     for smoothing in (0.0, 0.3):
         model = AutoModelForCausalLM.from_pretrained(gpt2)
         config = options(meanings, epochs=6, learning_rate=1e-2, batch_size=16, device="cpu", label_smoothing=smoothing)
-        trainer.train(model, rows, collator, config, config.epochs, tmp_path / str(smoothing), "learn")
+        trainer.train(model, GENERATION, rows, collator, config, config.epochs, tmp_path / str(smoothing), "learn")
         found.append(common.validation_metrics(task, model, rows, collator, 64)["perplexity"])
     assert found[1] > 1.2 * found[0]
 

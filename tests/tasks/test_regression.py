@@ -8,6 +8,8 @@ from dsee_compress.errors import UserError
 
 from ..fixtures.models import write_jsonl
 
+REGRESSION = tasks.get("regression")
+
 ROWS = [{"text": "good film", "label": 4.5}, {"text": "bad film", "label": 0}, {"text": "so so", "label": 2}]
 
 
@@ -38,11 +40,11 @@ def test_the_model_has_one_output_and_learns_by_the_mean_squared_error(tmp_path,
     model, tokenizer = pretrained.load(str(bert), task, seed=0)
     assert model.config.id2label == {0: "label"}
     rows = tasks.encode(task, "train", tokenizer)
-    out = model(**tasks.collator(tokenizer)([rows[index] for index in range(3)]))
+    out = model(**REGRESSION.collator(tokenizer)([rows[index] for index in range(3)]))
     assert out.logits.shape == (3, 1)
     expected = torch.nn.functional.mse_loss(out.logits[:, 0], torch.tensor(rows["labels"], dtype=torch.float32))
     assert out.loss.item() == pytest.approx(expected.item())
-    predictions = tasks.of(task).predictions(out.logits.detach().numpy())
+    predictions = tasks.of(task).predictions(task, out.logits.detach().numpy(), rows, model.config)
     assert predictions.tolist() == out.logits.flatten().tolist()
 
 

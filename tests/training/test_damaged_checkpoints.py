@@ -5,11 +5,13 @@ import shutil
 import pytest
 import torch
 
-from dsee_compress import checkpoint
+from dsee_compress import checkpoint, tasks
 from dsee_compress.errors import UserError
 from dsee_compress.training import callbacks, trainer
 
 from .test_trainer import Killed, _killer, prepare, weights
+
+CLASSIFICATION = tasks.get("classification")
 
 FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "whole.json")
 
@@ -22,7 +24,7 @@ def killed(bert, data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(callbacks.RichProgress, "on_step_end", _killer(19))
         with pytest.raises(Killed):
-            trainer.train(model, rows, collator, config, 3, folder, "")
+            trainer.train(model, CLASSIFICATION, rows, collator, config, 3, folder, "")
     assert {path.name for path in folder.iterdir()} == {"checkpoint-8", "checkpoint-16"}
     return folder
 
@@ -69,11 +71,11 @@ def test_a_mark_of_any_content(checkpoints, mark):
 
 def test_training_goes_on_from_the_checkpoint_before_to_the_same_weights(bert, data, checkpoints, tmp_path, capsys):
     model, rows, collator, config = prepare(bert, data)
-    trainer.train(model, rows, collator, config, 3, tmp_path / "undisturbed", "")
+    trainer.train(model, CLASSIFICATION, rows, collator, config, 3, tmp_path / "undisturbed", "")
     undisturbed = weights(model)
     cut(checkpoints / "checkpoint-16" / "scheduler.pt")
     model, rows, collator, config = prepare(bert, data)
-    trainer.train(model, rows, collator, config, 3, checkpoints, "")
+    trainer.train(model, CLASSIFICATION, rows, collator, config, 3, checkpoints, "")
     assert all(torch.equal(tensor, undisturbed[name]) for name, tensor in weights(model).items())
     assert "checkpoint-16/scheduler.pt is damaged" in capsys.readouterr().err
 
@@ -121,6 +123,6 @@ def test_a_loss_that_is_no_number_ends_training_after_its_epoch(bert, data, tmp_
     monkeypatch.setattr(trainer.DseeTrainer, "compute_loss", compute)
     model, rows, collator, config = prepare(bert, data)
     with pytest.raises(UserError, match=r"training diverged with a learning rate of 0\.001"):
-        trainer.train(model, rows, collator, config, 4, tmp_path, "")
+        trainer.train(model, CLASSIFICATION, rows, collator, config, 4, tmp_path, "")
     assert len(calls) == 16
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-8"]

@@ -12,6 +12,8 @@ from dsee_compress.training import callbacks, trainer
 
 from ..fixtures import decoders
 
+CLASSIFICATION = tasks.get("classification")
+
 
 class Killed(BaseException):
     """Stands for a kill: nothing catches it."""
@@ -22,7 +24,7 @@ def prepare(folder, data, **options):
     task = tasks.describe(str(data), config)
     model, tokenizer = pretrained.load(str(folder), task, config.seed)
     adapters.insert(model, config)
-    return model, tasks.encode(task, "train", tokenizer), tasks.collator(tokenizer), config
+    return model, tasks.encode(task, "train", tokenizer), CLASSIFICATION.collator(tokenizer), config
 
 
 def weights(model):
@@ -32,7 +34,7 @@ def weights(model):
 @pytest.mark.parametrize("when", ["while a checkpoint is written", "after a step of the third epoch"])
 def test_resumed_training_is_bit_equal_to_undisturbed_training(bert, data, tmp_path, monkeypatch, when):
     model, rows, collator, config = prepare(bert, data)
-    trainer.train(model, rows, collator, config, 4, tmp_path / "whole", "")
+    trainer.train(model, CLASSIFICATION, rows, collator, config, 4, tmp_path / "whole", "")
     undisturbed = weights(model)
 
     model, rows, collator, config = prepare(bert, data)
@@ -42,9 +44,9 @@ def test_resumed_training_is_bit_equal_to_undisturbed_training(bert, data, tmp_p
         else:
             patch.setattr(callbacks.RichProgress, "on_step_end", _killer(19))
         with pytest.raises(Killed):
-            trainer.train(model, rows, collator, config, 4, tmp_path / "cut", "")
+            trainer.train(model, CLASSIFICATION, rows, collator, config, 4, tmp_path / "cut", "")
     model, rows, collator, config = prepare(bert, data)
-    result = trainer.train(model, rows, collator, config, 4, tmp_path / "cut", "")
+    result = trainer.train(model, CLASSIFICATION, rows, collator, config, 4, tmp_path / "cut", "")
     resumed = weights(model)
     assert result["steps"] == 32
     assert all(torch.equal(tensor, undisturbed[name]) for name, tensor in resumed.items())
@@ -65,7 +67,9 @@ def test_the_loss_of_targets_is_that_of_all_logits_and_scores_fewer(family, smoo
     for kind in (Trainer, trainer.DseeTrainer):
         model = decoders.whole(family).double()
         arguments = TrainingArguments(str(tmp_path), label_smoothing_factor=smoothing, report_to="none", use_cpu=True)
-        loss, outputs = kind(model, arguments).compute_loss(model, dict(batch), return_outputs=True)
+        built = kind(model, arguments)
+        built.trained_on = tasks.get("generation").trained_on
+        loss, outputs = built.compute_loss(model, dict(batch), return_outputs=True)
         loss.backward()
         losses.append(loss.item())
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
@@ -105,7 +109,7 @@ def test_same_seed_same_weights_other_seed_other_weights(bert, data, tmp_path):
     results = []
     for index, seed in enumerate((0, 0, 1)):
         model, rows, collator, config = prepare(bert, data, seed=seed)
-        trainer.train(model, rows, collator, config, 1, tmp_path / str(index), "")
+        trainer.train(model, CLASSIFICATION, rows, collator, config, 1, tmp_path / str(index), "")
         results.append(weights(model))
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
     assert not torch.equal(results[0]["classifier.weight"], results[2]["classifier.weight"])
@@ -115,7 +119,7 @@ def test_bfloat16_on_the_cpu_trains_to_about_the_same(bert, data, tmp_path):
     accuracies = []
     for precision in ("fp32", "bf16"):
         model, rows, collator, config = prepare(bert, data, precision=precision, learning_rate=1e-2)
-        result = trainer.train(model, rows, collator, config, 4, tmp_path / precision, "")
+        result = trainer.train(model, CLASSIFICATION, rows, collator, config, 4, tmp_path / precision, "")
         assert result["precision"] == precision
         accuracies.append(result["loss"])
     assert accuracies[0] == pytest.approx(accuracies[1], rel=0.1)
@@ -125,7 +129,7 @@ def test_checkpoints_hold_what_is_trained_and_no_more(bert, data, tmp_path):
     from safetensors import safe_open
 
     model, rows, collator, config = prepare(bert, data)
-    trainer.train(model, rows, collator, config, 1, tmp_path, "")
+    trainer.train(model, CLASSIFICATION, rows, collator, config, 1, tmp_path, "")
     with safe_open(next(tmp_path.glob("checkpoint-*/model.safetensors")), "pt") as file:
         assert set(file.keys()) == {name for name, p in model.named_parameters() if p.requires_grad}
 
@@ -141,15 +145,15 @@ def test_devices_and_precisions():
 def test_mixed_precision_ends_with_its_training(bert, data, tmp_path):
     """Neither the model's forward pass nor the next training of the process stays in bf16."""
     model, rows, collator, config = prepare(bert, data, precision="bf16")
-    trainer.train(model, rows, collator, config, 1, tmp_path / "bf16", "")
+    trainer.train(model, CLASSIFICATION, rows, collator, config, 1, tmp_path / "bf16", "")
     batch = collator([{k: v for k, v in rows[i].items() if k != "labels"} for i in range(4)])
     with torch.no_grad():
         assert torch.equal(model(**batch).logits, type(model).forward(model, **batch).logits)
     model, rows, collator, config = prepare(bert, data)
-    trainer.train(model, rows, collator, config, 1, tmp_path / "after", "")
+    trainer.train(model, CLASSIFICATION, rows, collator, config, 1, tmp_path / "after", "")
     after = weights(model)
     model, rows, collator, config = prepare(bert, data, precision="fp32")
-    trainer.train(model, rows, collator, config, 1, tmp_path / "again", "")
+    trainer.train(model, CLASSIFICATION, rows, collator, config, 1, tmp_path / "again", "")
     with torch.no_grad():
         assert model(**batch).logits.dtype == torch.float32
     assert all(torch.equal(tensor, after[name]) for name, tensor in weights(model).items())

@@ -338,7 +338,7 @@ def _same(folder: Path) -> str:
         update.values.data.zero_()
     reference = AutoModel.from_pretrained(folder / "model", dtype=torch.float32).eval()
     rows = list(tasks.encode(task, "validation", ours))[:4]
-    batch = tasks.collator(ours)(rows)
+    batch = tasks.get("classification").collator(ours)(rows)
     del batch["labels"]
     lines = Path(task.data, "validation.jsonl").read_text().splitlines()
     with torch.no_grad():

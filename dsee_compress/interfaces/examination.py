@@ -1,31 +1,29 @@
-"""What models are asked on a split of a task's data, by the kind of the task, and which metrics judge the answers."""
+"""What models are asked on a split of a task's data, and which metrics judge the answers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from numpy.typing import NDArray
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import tasks
-from ..checkpoint import Task
-from ..configs import TaskName, ValidateConfig
+from .. import checkpoint, tasks
+from ..configs import ValidateConfig
 from ..evaluation import decoding, inputs, parity, session
 from ..evaluation.generator import OnnxGenerator
 from ..evaluation.inputs import Forward, Logits
 from ..metrics import METRICS, Metric, Written
-from ..tasks import classification, generation, regression
+from ..tasks import Collator, Spec, generation
 from ..tasks.text import IGNORED
-
-Collator = Callable[[list[dict[str, Any]]], dict[str, Any]]
 
 
 class Subject(NamedTuple):
     """A model to be asked."""
 
     forward: Forward
+    config: PretrainedConfig
     generator: Any = None
     """What has transformers' `generate`; None for a model that does not write."""
 
@@ -36,7 +34,7 @@ class Answers(NamedTuple):
     predictions: Any
     """As the metrics take them."""
     logits: Logits
-    """What the export gate compares, (rows, outputs)."""
+    """What the export gate compares, (answers, outputs)."""
 
 
 class Examination(Protocol):
@@ -56,63 +54,57 @@ class Examination(Protocol):
     def artifact(self, path: Path, provider: str) -> AbstractContextManager[Subject]:
         """Load an ONNX artifact on a provider of `session.PROVIDERS`: a context manager that gives a Subject."""
 
+    def unchanged(self, alike: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+        """Which logits stay when tokens that no example of those `alike` holds leave the vocabulary, (answers,).
+
+        None where none does: the likelihood of a token depends on what else could stand there.
+        """
+
     def as_json(self, predictions: Any) -> list[Any]:
         """What validation.json keeps of a model's predictions."""
 
 
 def subject_of(model: PreTrainedModel) -> Subject:
     """A PyTorch model to be asked."""
-    return Subject(parity.torch_forward(model), model)
+    return Subject(parity.torch_forward(model), model.config, model)
 
 
-def whole(task: Task, split: str, tokenizer: PreTrainedTokenizerBase, config: ValidateConfig) -> Examination:
-    """Every metric of the task, on a split of its data."""
-    rows, collator = tasks.encode(task, split, tokenizer), tasks.collator(tokenizer)
-    if task.name == "generation":
-        return _Texts(task, split, tokenizer, rows, collator, config)
-    return _QUICK[task.name](task, rows, collator, config.batch_size)
+class ByLogits:
+    """Answers that are read off the logits of one call."""
 
-
-def quick(task: Task, rows: Any, collator: Collator, batch_size: int) -> Examination:
-    """The metrics that one forward pass over encoded rows gives."""
-    return _QUICK[task.name](task, rows, collator, batch_size)
-
-
-class _Labels:
-    """One class or number a row."""
-
-    def __init__(
-        self,
-        predictions: Callable[[Logits], Any],
-        task: Task,
-        rows: Any,
-        collator: Collator,
-        batch_size: int,
-    ) -> None:
-        self.metrics, self.rows = tasks.metrics_of(task), rows
-        self.truth = np.array(rows["labels"])
+    def __init__(self, task: Spec, rows: Any, collator: Collator, batch_size: int) -> None:
+        self._spec, self._task = task, tasks.of(task)
+        self.metrics, self.rows = self._task.judged_by(task), rows
+        self.truth = self._task.truth(task, rows)
         self.examples = len(self.truth)
-        self._predictions = predictions
         self._batches = inputs.padded_batches(rows, collator, batch_size)
 
     def answers(self, subject: Subject) -> Answers:
-        logits = inputs.predict(subject.forward, self._batches)
-        return Answers(self._predictions(logits), logits)
+        """As `Examination.answers`."""
+        logits = np.concatenate([self._task.answering(subject.forward(batch), batch) for batch in self._batches])
+        return Answers(self._task.predictions(self._spec, logits, self.rows, subject.config), logits)
 
     @contextmanager
     def artifact(self, path: Path, provider: str) -> Iterator[Subject]:
+        """As `Examination.artifact`."""
         with session.Session(path, provider) as live:
-            yield Subject(live.forward)
+            yield Subject(live.forward, checkpoint.model_config(path.parent))
+
+    def unchanged(self, alike: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+        """As `Examination.unchanged`."""
+        if self._task.reads == "first token":
+            return alike
+        return np.repeat(alike, [len(ids) for ids in self.rows["input_ids"]])
 
     def as_json(self, predictions: Any) -> list[Any]:
-        values: list[Any] = predictions.tolist()
-        return values
+        """As `Examination.as_json`."""
+        return self._task.as_json(predictions)
 
 
-class _Likelihoods:
+class Likelihoods:
     """How likely a decoder holds the references of a split, each in a row of its own."""
 
-    def __init__(self, task: Task, rows: Any, collator: Collator, batch_size: int) -> None:
+    def __init__(self, task: Spec, rows: Any, collator: Collator, batch_size: int) -> None:
         self.metrics: dict[str, Metric] = {"perplexity": METRICS["perplexity"]}
         self.truth: Any = None
         self.rows = rows
@@ -120,15 +112,22 @@ class _Likelihoods:
         self._batches = inputs.padded_batches(rows, collator, batch_size, labelled=True)
 
     def answers(self, subject: Subject) -> Answers:
+        """As `Examination.answers`."""
         losses = decoding.token_losses(subject.forward, self._batches, IGNORED)
         return Answers(Written([], self._by_example(losses)), losses.losses[:, None].astype(np.float32))
 
     @contextmanager
     def artifact(self, path: Path, provider: str) -> Iterator[Subject]:
+        """As `Examination.artifact`."""
         with OnnxGenerator(path, provider) as model:
-            yield Subject(parity.torch_forward(model), model)
+            yield Subject(parity.torch_forward(model), model.config, model)
+
+    def unchanged(self, alike: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+        """As `Examination.unchanged`."""
+        return None
 
     def as_json(self, predictions: Any) -> list[Any]:
+        """As `Examination.as_json`."""
         return list(predictions.texts)
 
     def _by_example(self, losses: decoding.TokenLosses) -> Any:
@@ -141,12 +140,12 @@ class _Likelihoods:
         return rows
 
 
-class _Texts(_Likelihoods):
+class Texts(Likelihoods):
     """What a decoder writes to each source of a split, beside the likelihood of its references."""
 
     def __init__(
         self,
-        task: Task,
+        task: Spec,
         split: str,
         tokenizer: PreTrainedTokenizerBase,
         rows: Any,
@@ -155,7 +154,7 @@ class _Texts(_Likelihoods):
     ) -> None:
         super().__init__(task, rows, collator, config.batch_size)
         prompts = generation.prompts(task, split, tokenizer)
-        self.metrics = tasks.metrics_of(task)
+        self.metrics = tasks.of(task).judged_by(task)
         self.truth = [prompt.references for prompt in prompts]
         self.examples = len(prompts)
         self._tokens = [prompt.tokens for prompt in prompts]
@@ -163,6 +162,7 @@ class _Texts(_Likelihoods):
         self._tokenizer, self._config = tokenizer, config
 
     def answers(self, subject: Subject) -> Answers:
+        """As `Examination.answers`."""
         losses, logits = super().answers(subject)
         texts = decoding.generate(
             subject.generator, self._tokens, self._config, self._tokenizer, self._config.batch_size
@@ -171,10 +171,3 @@ class _Texts(_Likelihoods):
 
     def _example(self, rows: Any) -> Any:
         return self._example_of_row[rows]
-
-
-_QUICK: dict[TaskName, Callable[[Task, Any, Collator, int], Examination]] = {
-    "classification": partial(_Labels, classification.predictions),
-    "regression": partial(_Labels, regression.predictions),
-    "generation": _Likelihoods,
-}

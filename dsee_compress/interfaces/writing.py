@@ -5,10 +5,10 @@ from math import ceil
 from typing import Any
 
 from .. import data
-from ..checkpoint import Manifest, Task
+from ..checkpoint import Manifest
 from ..configs import DecodingConfig
 from ..errors import UserError
-from ..tasks import generation
+from ..tasks import Spec, generation
 
 EXAMPLES = 5
 
@@ -24,7 +24,7 @@ def describe(tuned: Manifest, pruned: Manifest, exported: Manifest, validation: 
     }
 
 
-def _examples(task: Task, validation: dict[str, Any]) -> list[dict[str, Any]]:
+def _examples(task: Spec, validation: dict[str, Any]) -> list[dict[str, Any]]:
     """Sources of the split at equal distances, with their references and every model's text.
 
     None where the data is no longer what it was: texts without their sources say nothing.
