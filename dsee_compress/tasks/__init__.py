@@ -6,7 +6,7 @@ its own are a base of `configs.SourceConfig`.
 
 from typing import TYPE_CHECKING, Any
 
-from . import classification, generation, regression
+from . import classification, generation, regression, token_classification
 from .task import TASKS, Collator, HeadKind, Measured, MetricName, Options, Reads, Spec, Task, TaskName
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ __all__ = [
     "of",
     "regression",
     "require_fitting",
+    "token_classification",
 ]
 
 
