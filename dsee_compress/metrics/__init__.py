@@ -1,6 +1,7 @@
 """How well answers meet the truth: each metric whole."""
 
 from . import spans
+from .label_sets import LABEL_SETS
 from .labels import CLASSES, NUMBERS, of_class
 from .metric import Counts, Figures, Metric, Statistics
 from .spans import SPANS
@@ -8,7 +9,7 @@ from .texts import TEXTS, Written
 
 __all__ = ["METRICS", "Counts", "Figures", "Metric", "Statistics", "Written", "named", "of_class"]
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in (*CLASSES, *NUMBERS, *SPANS, *TEXTS)}
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*CLASSES, *NUMBERS, *LABEL_SETS, *SPANS, *TEXTS)}
 """All of them, by name."""
 
 

@@ -6,7 +6,7 @@ its own are a base of `configs.SourceConfig`.
 
 from typing import TYPE_CHECKING, Any
 
-from . import classification, generation, regression, token_classification
+from . import classification, generation, multi_label, regression, token_classification
 from .task import TASKS, Collator, HeadKind, Measured, MetricName, Options, Reads, Spec, Task, TaskName
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = [
     "generation",
     "get",
     "in_words",
+    "multi_label",
     "of",
     "regression",
     "require_fitting",
