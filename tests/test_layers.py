@@ -94,3 +94,47 @@ def test_the_wheel_claims_no_common_name():
         "dsee_compress",
         "dsee_compress_cli",
     }
+
+
+NAMES = {"classification", "regression", "generation", "token-classification", "multi-label"}
+"""Of tasks."""
+
+
+def asked_elsewhere(package: Path) -> list[str]:
+    """Comparisons of a task's name outside `tasks`, and `.decoder` outside the families and interfaces."""
+    found = []
+    for path in package.rglob("*.py"):
+        place = path.relative_to(package)
+        for node in ast.walk(ast.parse(path.read_text())):
+            asks = isinstance(node, ast.Attribute) and node.attr == "decoder"
+            if asks and place.parts[0] not in ("architectures", "interfaces"):
+                found.append(f"{place}:{node.lineno} asks for .decoder")
+            compared = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+            values = [leaf.value for part in compared for leaf in ast.walk(part) if isinstance(leaf, ast.Constant)]
+            if place.parts[0] != "tasks" and NAMES & {value for value in values if isinstance(value, str)}:
+                found.append(f"{place}:{node.lineno} compares the name of a task")
+    return found
+
+
+def test_a_tasks_name_is_compared_in_its_room_alone_and_one_place_knows_a_decoder():
+    assert asked_elsewhere(PACKAGE) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('if task.name == "regression":\n    pass', "compares the name of a task"),
+        ('found = "generation" in (task.name,)', "compares the name of a task"),
+        ("if family.decoder:\n    pass", "asks for .decoder"),
+    ],
+)
+def test_a_planted_question_is_found(tmp_path, line, said):
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "x.py").write_text(line)
+    assert asked_elsewhere(tmp_path) == [f"stages/x.py:1 {said}"]
+
+
+def test_all_names_of_tasks_are_looked_for():
+    from dsee_compress.tasks import TASKS
+
+    assert {*TASKS} == NAMES
