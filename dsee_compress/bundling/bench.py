@@ -9,20 +9,24 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 try:
-    import numpy as np
-    import onnxruntime
+    if TYPE_CHECKING or __package__:
+        from ..runtime import calls, machine
+        from ..runtime.usage import UsageError, first_line, shown
+    else:  # in a bundle, whatever Python was told of its folder
+        sys.path.insert(0, str(Path(__file__).resolve().parent))
+        import calls
+        import machine
+        from usage import UsageError, first_line, shown
 except ImportError as missing:
     print(f"error: {missing.name} is not installed; pip install -r requirements.txt", file=sys.stderr)
     sys.exit(2)
@@ -30,12 +34,6 @@ except ImportError as missing:
 SCHEMA = 1
 FOLDER = Path(__file__).resolve().parent
 COLD_STARTS = 5
-LIBRARIES = ("numpy", "onnxruntime", "tokenizers")
-CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")
-
-
-class UsageError(Exception):
-    """A mistake in what was asked for: one sentence."""
 
 
 def _is_number(value: Any, least: int = 0) -> bool:
@@ -60,157 +58,6 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
 """What bundle.json holds, as far as it is needed here, and whether a value can be that."""
 
 
-def random_batch(bundle: dict[str, Any], batch: int, length: int) -> dict[str, Any]:
-    """The model's inputs, int64 arrays (batch, length): the same random tokens in every run.
-
-    The first row fills its length; each other is cut at a random one, every third at its start, not at its end.
-    """
-    generator = np.random.default_rng(0)
-    lengths = generator.integers(1, length + 1, size=batch)
-    lengths[0] = length
-    mask = (np.arange(length) < lengths[:, None]).astype(np.int64)
-    mask[2::3] = mask[2::3, ::-1]
-    vocabulary = bundle["vocabulary_size"]
-    tokens = generator.integers(min(1000, vocabulary // 2), vocabulary, size=(batch, length))
-    arrays = {
-        "input_ids": np.where(mask == 1, tokens, bundle["padding"]["id"]).astype(np.int64),
-        "attention_mask": mask,
-        "token_type_ids": np.zeros((batch, length), np.int64),
-    }
-    return {name: arrays[name] for name in bundle["inputs"]}
-
-
-def load_session(bundle: dict[str, Any], arguments: argparse.Namespace) -> Any:
-    """The model alone; UsageError if it cannot be loaded, or is not what bundle.json describes."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = arguments.threads
-    try:
-        live = onnxruntime.InferenceSession(str(FOLDER / "model.onnx"), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions share no base class
-        raise UsageError(f"the model in {FOLDER} cannot be loaded ({first_line(error)}); copy it again") from error
-    outputs = [entry.name for entry in live.get_outputs()]
-    if {entry.name for entry in live.get_inputs()} != {*bundle["inputs"]} or "logits" not in outputs:
-        raise UsageError(f"model.onnx in {FOLDER} is not the model that bundle.json describes; copy the bundle again")
-    return live
-
-
-def run(session: Any, outputs: list[str] | None, given: dict[str, Any]) -> list[Any]:
-    """One call of the model; UsageError if it fails."""
-    try:
-        found: list[Any] = session.run(outputs, given)
-    except Exception as error:  # its exceptions share no base class
-        raise UsageError(
-            f"the model in {FOLDER} cannot be run ({first_line(error)}); copy the bundle again, or give a smaller "
-            "--batch if the memory is too small"
-        ) from error
-    return found
-
-
-def time_calls(call: Callable[[], object], arguments: argparse.Namespace) -> list[float]:
-    """Milliseconds of each call, in their order, after the untimed ones."""
-    for _ in range(arguments.warmup):
-        call()
-    samples = []
-    for _ in range(arguments.samples):
-        started = time.perf_counter_ns()
-        call()
-        samples.append((time.perf_counter_ns() - started) / 1e6)
-    return samples
-
-
-def time_answers(bundle: dict[str, Any], arguments: argparse.Namespace) -> list[float]:
-    """Milliseconds of each call on one batch, with one session that ends with them."""
-    session = load_session(bundle, arguments)
-    inputs = random_batch(bundle, arguments.batch, arguments.sequence_length)
-    return time_calls(lambda: run(session, ["logits"], inputs), arguments)
-
-
-class Writing:
-    """A session that writes on from a prompt of random tokens, the same in every run and every row, unpadded."""
-
-    def __init__(self, bundle: dict[str, Any], arguments: argparse.Namespace) -> None:
-        self._session = load_session(bundle, arguments)
-        self._longest = arguments.sequence_length + arguments.new_tokens
-        generator = np.random.default_rng(0)
-        generator.integers(0, arguments.sequence_length, size=1)  # where `benchmark` draws what stands unpadded
-        prompt = generator.integers(0, bundle["vocabulary_size"], size=(1, arguments.sequence_length))
-        self._prompt = np.repeat(prompt, arguments.batch, axis=0)
-        self._nothing = self._remembered(arguments.batch, 0)
-        self._read: dict[str, Any] = {}
-        self._memory: dict[str, Any] = {}
-
-    def prompt(self) -> None:
-        """Read the prompt from its beginning: its answer is the first new token."""
-        self._read = self._memory = self._call(self._prompt, self._nothing)
-
-    def step(self) -> None:
-        """Add one token to each row; behind the prompt again after as many as are asked for."""
-        if _tokens(self._memory) == self._longest:
-            self._memory = self._read
-        self._memory = self._call(self._prompt[:, -1:], self._memory)
-
-    def bytes_per_token(self) -> int:
-        """What is remembered of a token, of one row."""
-        return sum(array.nbytes for array in self._remembered(1, 1).values())
-
-    def _call(self, tokens: Any, memory: dict[str, Any]) -> dict[str, Any]:
-        past, (rows, count) = _tokens(memory), tokens.shape
-        positions = np.arange(past, past + count, dtype=np.int64)
-        given = {
-            "input_ids": tokens,
-            "attention_mask": np.ones((rows, past + count), np.int64),
-            "position_ids": np.repeat(positions[None], rows, axis=0),
-            "logits_to_keep": np.array([1], np.int64),
-        }
-        _, *present = run(self._session, None, {**given, **memory})
-        return dict(zip(memory, present))
-
-    def _remembered(self, rows: int, tokens: int) -> dict[str, Any]:
-        kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-        entries = [entry for entry in self._session.get_inputs() if entry.name.startswith("past_key_values.")]
-        return {
-            entry.name: np.zeros((rows, entry.shape[1], tokens, entry.shape[3]), kinds[entry.type]) for entry in entries
-        }
-
-
-def _tokens(memory: dict[str, Any]) -> int:
-    return int(next(iter(memory.values())).shape[2])
-
-
-def time_writing(bundle: dict[str, Any], arguments: argparse.Namespace) -> tuple[list[float], dict[str, Any]]:
-    """Milliseconds of each prompt, and the figures of the steps after one; each with a session of its own."""
-    prompts = time_calls(Writing(bundle, arguments).prompt, arguments)
-    writing = Writing(bundle, arguments)
-    writing.prompt()
-    steps = time_calls(writing.step, arguments)
-    decode = {"samples": len(steps), **summarise(steps, arguments.batch), "raw_ms": _rounded(steps)}
-    return prompts, {
-        "new_tokens": arguments.new_tokens,
-        "time_to_first_token_ms": summarise(prompts, arguments.batch)["p50_ms"],
-        "decode_ms_per_token": decode["p50_ms"],
-        "tokens_per_second": decode["throughput"],
-        "memory_bytes_per_token": writing.bytes_per_token(),
-        "decode": decode,
-    }
-
-
-def _rounded(samples: list[float]) -> list[list[float]]:
-    """One round of samples."""
-    return [[round(sample, 4) for sample in samples]]
-
-
-def summarise(samples: list[float], batch: int) -> dict[str, float]:
-    """Mean, deviation, percentiles (milliseconds) and sequences a second."""
-    percentiles = np.percentile(samples, [50, 90, 95, 99])
-    return {
-        "mean_ms": statistics.fmean(samples),
-        "stdev_ms": statistics.stdev(samples),
-        **{f"p{share}_ms": float(value) for share, value in zip((50, 90, 95, 99), percentiles)},
-        "throughput": batch / statistics.fmean(samples) * 1000,
-    }
-
-
 def cold_start_ms(bundle: dict[str, Any], threads: int) -> float:
     """Median milliseconds from the start of a fresh predict.py to its first answer, to one short text."""
     command = [sys.executable, str(FOLDER / "predict.py"), "--threads", str(threads)]
@@ -229,70 +76,10 @@ def cold_start_ms(bundle: dict[str, Any], threads: int) -> float:
     return statistics.median(taken)
 
 
-def peak_rss_mb() -> float:
-    """Peak resident memory of this process in MB (10⁶ bytes).
-
-    Linux's VmHWM starts anew with the program; ru_maxrss still holds that of the process which started it.
-    """
-    status = Path("/proc/self/status")
-    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
-    peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
-    if peaks:
-        return peaks[0] * 1024 / 1e6
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
 def size_mb() -> float:
     """Size of the model on disk in MB (10⁶ bytes), external data included."""
     files = [FOLDER / "model.onnx", *FOLDER.glob("model*.onnx*data")]
     return sum(file.stat().st_size for file in files) / 1e6
-
-
-def physical_cores() -> int:
-    """Cores that this process may use, hyper-threads not counted where the system tells them apart."""
-    siblings = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology/thread_siblings_list")
-    cores = len({path.read_text(encoding="utf-8") for path in siblings}) or os.cpu_count() or 1
-    return min(cores, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else cores
-
-
-def environment(arguments: argparse.Namespace) -> dict[str, Any]:
-    """CPU, memory, system and library versions."""
-    facts = _cpu_facts()
-    flags = {flag.replace("avx512vnni", "avx512_vnni") for flag in facts.get("flags", "").split()}
-    flags |= set(facts.get("Features", "").split())
-    name = facts.get("model name") or facts.get("Model") or platform.processor() or platform.machine()
-    return {
-        "cpu": name,
-        "cpu_flags": [flag for flag in CPU_FLAGS if flag in flags],
-        "physical_cores": physical_cores(),
-        "logical_cores": os.cpu_count(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "libraries": {library: _version(library) for library in LIBRARIES},
-        "provider": "cpu",
-        "threads": arguments.threads,
-    }
-
-
-def _version(library: str) -> str:
-    """Of what is imported here its own word: it may be installed under another name, as onnxruntime-gpu is."""
-    try:
-        return str(sys.modules[library].__version__) if library in sys.modules else metadata.version(library)
-    except metadata.PackageNotFoundError:
-        return "unknown"
-
-
-def _cpu_facts() -> dict[str, str]:
-    """What Linux says of the CPU: `model name` and `flags` on x86, `Model` of the board and `Features` on ARM."""
-    path = Path("/proc/cpuinfo")
-    if not path.exists():
-        return {}
-    pairs = [line.partition(":") for line in path.read_text(encoding="utf-8").splitlines()]
-    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def writes(bundle: dict[str, Any]) -> bool:
@@ -302,32 +89,38 @@ def writes(bundle: dict[str, Any]) -> bool:
 
 def measure(bundle: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
     """The content of latency.json; its row is as one of report.json, with one round of samples."""
-    writing: dict[str, Any] = {}
-    if writes(bundle):
-        samples, writing = time_writing(bundle, arguments)
-    else:
-        samples = time_answers(bundle, arguments)
-    memory = peak_rss_mb()
     row = {
         "artifact": bundle["artifact"],
         "provider": "cpu",
         "threads": arguments.threads,
         "batch": arguments.batch,
         "sequence_length": arguments.sequence_length,
-        "samples": len(samples),
-        **summarise(samples, arguments.batch),
-        "peak_rss_mb": memory,
-        "size_mb": size_mb(),
-        "cold_start_ms": cold_start_ms(bundle, arguments.threads),
-        "raw_ms": _rounded(samples),
-        **writing,
     }
+    for phase in calls.PHASES_OF_WRITING if writes(bundle) else calls.PHASES:
+        # One session alone: it is gone with its call.
+        samples = calls.time_calls(phase.open(FOLDER, bundle, arguments), arguments)
+        figures = calls.figures(samples, arguments.batch)
+        row.update(figures if phase.under is None else {phase.under: figures})
+    row["peak_rss_mb"] = machine.peak_rss_mb()
+    if writes(bundle):
+        row |= _of_writing(bundle, arguments, row)
     return {
         "schema": SCHEMA,
         "bundle": bundle["export"],
         "artifact": bundle["artifact"],
-        "latency": [row],
-        "environment": environment(arguments),
+        "latency": [{**row, "size_mb": size_mb(), "cold_start_ms": cold_start_ms(bundle, arguments.threads)}],
+        "environment": machine.environment(arguments.threads),
+    }
+
+
+def _of_writing(bundle: dict[str, Any], arguments: argparse.Namespace, row: dict[str, Any]) -> dict[str, Any]:
+    """The names that figures of writing go by, and what is remembered of a token."""
+    return {
+        "new_tokens": arguments.new_tokens,
+        "time_to_first_token_ms": row["p50_ms"],
+        "decode_ms_per_token": row["decode"]["p50_ms"],
+        "tokens_per_second": row["decode"]["throughput"],
+        "memory_bytes_per_token": calls.Writing(FOLDER, bundle, arguments).bytes_per_token(),
     }
 
 
@@ -361,7 +154,7 @@ def _arguments(bundle: dict[str, Any]) -> argparse.Namespace:
         help="tokens a sequence or prompt",
     )
     parser.add_argument(
-        "--threads", type=_whole(1, os.cpu_count() or 1), default=physical_cores(), help="threads of a call"
+        "--threads", type=_whole(1, os.cpu_count() or 1), default=machine.physical_cores(), help="threads of a call"
     )
     if writes(bundle):
         parser.add_argument("--new-tokens", type=_whole(1, longest), default=usual_new, help="tokens after a prompt")
@@ -398,18 +191,6 @@ def _read_bundle() -> dict[str, Any]:
         if not isinstance(bundle, dict) or name not in bundle or not fits(bundle[name]):
             raise UsageError(f"{path} has no {name!r} that this bench.py could read; copy the bundle again")
     return bundle
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an exception says, or its name if it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def shown(text: object) -> str:
-    """`text` with what is no visible character written as an escape: a name is no command to the terminal."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in str(text)
-    )
 
 
 def _tell(content: dict[str, Any], output: Path) -> None:

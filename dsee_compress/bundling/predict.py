@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 try:
     if TYPE_CHECKING or __package__:
-        from ..runtime.answers import LineError, Model, Texts, UsageError, first_line, load
+        from ..runtime.answers import LineError, Model, Texts, load
+        from ..runtime.usage import UsageError, first_line, shown
     else:  # in a bundle, whatever Python was told of its folder
         sys.path.insert(0, str(Path(__file__).resolve().parent))
-        from answers import LineError, Model, Texts, UsageError, first_line, load
+        from answers import LineError, Model, Texts, load
+        from usage import UsageError, first_line, shown
 except ImportError as missing:
     print(f"error: {missing.name} is not installed; pip install -r requirements.txt", file=sys.stderr)
     sys.exit(2)
@@ -136,13 +138,6 @@ def print_answers(batches: Iterable[list[dict[str, Any]]]) -> None:
         for answer in batch:
             print(json.dumps(answer))
         sys.stdout.flush()
-
-
-def shown(text: object) -> str:
-    """`text` with what is no visible character written as an escape: a name is no command to the terminal."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in str(text)
-    )
 
 
 class _Parser(argparse.ArgumentParser):

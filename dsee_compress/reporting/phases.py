@@ -15,14 +15,22 @@ class Phase(NamedTuple):
     """What one of them is."""
     rate: str
     """What is counted a second."""
+    figure: str
+    """The headline's, of how many times as fast one is."""
+    faster: str
+    """What the headline says of that."""
     rows: list[Row]
     """With the artifact, and the figures and the time of every call."""
+    counted: str = ""
+    """What the headline counts a second."""
 
 
 def of(rows: list[Row], writing: bool) -> list[Phase]:
     """The phases of rows; of a device that timed no tokens, prompts alone."""
     if not writing:
-        return [Phase("latency", "", "call", "sequences/s", rows)]
+        return [Phase("latency", "", "call", "sequences/s", "speedup", "as fast", rows)]
     steps = [{"artifact": row["artifact"]} | row["decode"] for row in rows if "decode" in row]
-    prompts = Phase("latency", "To the first token", "prompt", "prompts/s", rows)
-    return [prompts, *([Phase("decode", "Each token after it", "token", "tokens/s", steps)] if steps else [])]
+    first = f"as fast to the first token of a prompt of {rows[0]['sequence_length']}" if rows else ""
+    prompts = Phase("latency", "To the first token", "prompt", "prompts/s", "first_token", first, rows)
+    after = Phase("decode", "Each token after it", "token", "tokens/s", "speedup", "as fast a token", steps, "tokens")
+    return [prompts, *([after] if steps else [])]

@@ -14,17 +14,15 @@ from tokenizers import Tokenizer
 
 if TYPE_CHECKING or __package__:
     from . import tagging
+    from .usage import UsageError, first_line
 else:  # in a bundle
     import tagging
+    from usage import UsageError, first_line
 
 Texts = tuple[str, ...]
 """What one answer is about: one text, or the two of a pair."""
 SCHEMA = 1
 WINDOWS_A_CALL = 8
-
-
-class UsageError(Exception):
-    """A mistake in what was asked for, which ends the program: one sentence."""
 
 
 class LineError(Exception):
@@ -370,8 +368,3 @@ def damage(folder: Path, what: str) -> UsageError:
 
 def _release(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")[:2]))
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an exception says, or its name if it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

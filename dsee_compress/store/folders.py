@@ -30,7 +30,8 @@ _KNOWN = (
     *("config.json", "generation_config.json", "*.safetensors", "*.onnx", "*.onnx*data", "*.ort", "*.config"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
     *("chat_template*", "additional_chat_templates"),
-    *("bundle.json", "predict.py", "bench.py", "answers.py", "tagging.py", "requirements.txt", "README.md"),
+    *("bundle.json", "predict.py", "bench.py", "requirements.txt", "README.md"),
+    *("answers.py", "calls.py", "machine.py", "tagging.py", "usage.py"),
 )
 """What stages write, for folders whose manifest does not list it, or can no longer be read."""
 

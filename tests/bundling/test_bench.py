@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dsee_compress import checkpoint
-from dsee_compress.bundling import bench
 from dsee_compress.evaluation import inputs, latency
+from dsee_compress.runtime import calls
 
 from .test_predict import refused
 
@@ -73,7 +73,7 @@ def test_batches_are_those_of_benchmark(shape):
     names = ["input_ids", "token_type_ids", "attention_mask"]
     described = {"inputs": names, "vocabulary_size": 500, "padding": {"id": 1}}
     ours = inputs.random_batches([shape], 500, names, pad_token=1)[0]
-    theirs = bench.random_batch(described, *shape)
+    theirs = calls.random_batch(described, *shape)
     assert list(theirs) == names
     assert all(np.array_equal(ours[name], theirs[name]) for name in names)
 

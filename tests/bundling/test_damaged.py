@@ -13,6 +13,7 @@ import onnx
 import pytest
 
 from dsee_compress.bundling import bench, predict
+from dsee_compress.runtime import answers
 
 WRONG = [None, True, -1, 0, 1, 1.5, "", "x", "1.22", [], [1], ["x"], {}, {"id": -1}, 10**30, "\u202e\x1b[31m"]
 
@@ -94,7 +95,7 @@ def test_a_newer_bundle_asks_for_its_own_programs(damaged, predicted, benched):
 def test_each_field_is_there_and_is_what_it_can_be(damaged, small, predicted, benched):
     """A value that a field cannot have is refused by those who read it; one that it can have breaks nothing."""
     whole = described(small)
-    unread = {"artifact", "precision", "export", "made_from", "vocabulary_size", "longest_input"}
+    unread = {"artifact", "task", "precision", "export", "made_from", "vocabulary_size", "longest_input"}
     for name in whole:
         describe(damaged, {other: value for other, value in whole.items() if other != name})
         for program, reads in ((predicted, name not in unread), (benched, name in bench.FIELDS)):
@@ -109,14 +110,14 @@ def test_each_field_is_there_and_is_what_it_can_be(damaged, small, predicted, be
 
 
 def test_each_field_of_a_model_that_writes_is_what_it_can_be(tmp_path, small):
-    whole = described(small) | {"task": "generation", "prompt": "{source}", "start": [], "end": 1, "max_new_tokens": 3}
+    whole = described(small) | {"answer": "text", "prompt": "{source}", "start": [], "end": 1, "max_new_tokens": 3}
     describe(tmp_path, whole)
-    assert predict.read_bundle(tmp_path) == whole
-    for name in predict.WRITING:
+    assert answers.read_bundle(tmp_path) == whole
+    for name in answers.OWN_FIELDS["text"]:
         for content in (whole | {name: {}}, {other: value for other, value in whole.items() if other != name}):
             describe(tmp_path, content)
-            with pytest.raises(predict.UsageError, match=name):
-                predict.read_bundle(tmp_path)
+            with pytest.raises(answers.UsageError, match=name):
+                answers.read_bundle(tmp_path)
 
 
 def test_a_model_of_another_bundle_is_refused(damaged, predicted, benched):

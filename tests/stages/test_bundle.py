@@ -14,8 +14,8 @@ from dsee_compress import checkpoint
 from dsee_compress.errors import GateError, UserError
 from dsee_compress.evaluation.session import Session
 
-FILES = ["README.md", "bench.py", "bundle.json", "dsee.json", "model.onnx", "predict.py"]
-FILES += ["requirements.txt", "tokenizer.json"]
+FILES = ["README.md", "answers.py", "bench.py", "bundle.json", "calls.py", "dsee.json", "machine.py", "model.onnx"]
+FILES += ["predict.py", "requirements.txt", "tagging.py", "tokenizer.json", "usage.py"]
 
 
 @pytest.fixture(scope="module")
