@@ -43,8 +43,8 @@ $(VENV_5)/.installed: pyproject.toml constraints.txt Makefile
 	touch $@
 
 test-transformers-5: $(VENV_5)/.installed
-	$(VENV_5)/bin/python -m pytest $(SHARED) tests/adapters tests/architectures tests/data tests/pretrained \
-		tests/pruning tests/tasks tests/training tests/evaluation/test_flops.py tests/stages/test_any_shape.py tests/stages/test_prune.py
+	$(VENV_5)/bin/python -m pytest $(SHARED) tests/adapters tests/architectures tests/costs tests/data tests/pretrained \
+		tests/pruning tests/tasks tests/training tests/stages/test_any_shape.py tests/stages/test_prune.py
 
 lint: setup
 	$(BIN)/ruff check .

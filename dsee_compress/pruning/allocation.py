@@ -1,12 +1,70 @@
 """From scores and a budget to what each layer keeps. Pure functions."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ..checkpoint import Structure
+from ..costs.cost import Cost
+
 Allocation = Literal["per-layer", "global"]
+_ROUNDING = 1e-12
+"""A budget that is a share of a cost comes out so much, relative to it, too small."""
+
+
+@dataclass(frozen=True)
+class UnitScores:
+    """One tensor a layer: heads[i] (heads of layer i), neurons[i] (neurons of layer i)."""
+
+    heads: list[Tensor]
+    neurons: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which units go when a share of them does."""
+
+    allocation: Allocation = "per-layer"
+    round_to: int = 1
+    """A layer that loses neurons keeps the nearest multiple of it."""
+    gone: float = 0.0
+    """Share of the neurons that goes at the least."""
+
+    def of(self, scores: UnitScores, heads: float, neurons: float) -> Structure:
+        """What stays when these shares of the heads and of the neurons go."""
+        return Structure(
+            heads=keep(scores.heads, heads, self.allocation),
+            neurons=keep(scores.neurons, max(neurons, self.gone), self.allocation, self.round_to),
+        )
+
+
+def solve(scores: UnitScores, cost: Cost, budget: float, cut: Cut) -> Structure:
+    """A structure within `budget`, in the cost's unit: the same share of heads and of neurons goes, the smallest.
+
+    A head is a coarse step, so neurons come back as far as heads overshot. Where a larger share costs more, as it may
+    on a device, the structure keeps to the budget all the same, but may not be the largest that does. Raises ValueError
+    if even the smallest structure costs too much.
+    """
+
+    def fits(heads: float, neurons: float) -> bool:
+        return cost.of(cut.of(scores, heads, neurons)) <= budget * (1 + _ROUNDING)
+
+    if not fits(1.0, 1.0):
+        most = 1 - cost.of(cut.of(scores, 1.0, 1.0)) / cost.of(everything(scores))
+        raise ValueError(f"at most {most:.1%} can be saved")
+    share = smallest_share(lambda share: fits(share, share))
+    return cut.of(scores, share, smallest_share(lambda neurons: fits(share, neurons), share))
+
+
+def everything(scores: UnitScores) -> Structure:
+    """The structure that keeps all units."""
+    return Structure(
+        heads=[list(range(len(layer))) for layer in scores.heads],
+        neurons=[list(range(len(layer))) for layer in scores.neurons],
+    )
 
 
 def keep(scores: list[Tensor], share: float, allocation: Allocation, round_to: int = 1) -> list[list[int]]:
@@ -23,17 +81,12 @@ def keep(scores: list[Tensor], share: float, allocation: Allocation, round_to: i
     ]
 
 
-def share_for(saved: Callable[[float], float], target: float, steps: int = 40) -> float:
-    """The smallest share, to 2^-steps, whose removal saves at least `target`, by bisection.
-
-    saved: from a share in [0, 1] to what is saved, rising. Raises ValueError if even all does not save so much.
-    """
-    if saved(1.0) < target:
-        raise ValueError(f"at most {saved(1.0):.1%} can be saved")
-    low, high = 0.0, 1.0
+def smallest_share(fits: Callable[[float], bool], known: float = 1.0, steps: int = 40) -> float:
+    """The smallest share up to `known`, which fits, that does, too: by bisection, to 2^-steps."""
+    low, high = 0.0, known
     for _ in range(steps):
         middle = (low + high) / 2
-        low, high = (low, middle) if saved(middle) >= target else (middle, high)
+        low, high = (low, middle) if fits(middle) else (middle, high)
     return high
 
 

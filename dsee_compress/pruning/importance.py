@@ -19,6 +19,7 @@ from ..adapters.model import merged_copy
 from ..architectures import Layer
 from ..configs import Role
 from ..errors import UserError
+from .allocation import UnitScores
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,6 @@ class Evidence:
     batches: Callable[[], Iterable[dict[str, Tensor]]]
     """Training batches with labels, on the model's device; the same ones at every call."""
     seed: int
-
-
-@dataclass(frozen=True)
-class UnitScores:
-    """One tensor a layer: heads[i] (heads of layer i), neurons[i] (neurons of layer i)."""
-
-    heads: list[Tensor]
-    neurons: list[Tensor]
 
 
 @dataclass(frozen=True)

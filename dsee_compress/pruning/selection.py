@@ -7,9 +7,10 @@ from transformers import PretrainedConfig, PreTrainedModel
 from .. import architectures
 from ..checkpoint import Structure
 from ..configs import PruneConfig
+from ..costs.flops import Flops
 from ..errors import UserError
-from ..evaluation import flops
 from . import allocation
+from .allocation import Cut, UnitScores
 from .importance import CRITERIA, Criterion, Evidence
 
 
@@ -24,11 +25,12 @@ def units(evidence: Evidence, kept: Structure, whole: Structure, config: PruneCo
     kept: what `evidence.model` still has, in indices of the whole; part: in (0, 1]. Units that are gone stay gone.
     Raises UserError if so many FLOPs cannot be saved.
     """
-    scores = criterion_of(config).units(evidence)
-    heads = _spread(scores.heads, kept.heads, whole.heads)
-    neurons = _spread(scores.neurons, kept.neurons, whole.neurons)
+    found = criterion_of(config).units(evidence)
+    scores = UnitScores(
+        _spread(found.heads, kept.heads, whole.heads), _spread(found.neurons, kept.neurons, whole.neurons)
+    )
     gone = _share_gone(kept.neurons, whole.neurons, config)
-    return _smallest_cut(evidence.model.config, heads, neurons, config, part, gone)
+    return _smallest_cut(evidence.model.config, scores, config, part, gone)
 
 
 def require_reachable(model: PreTrainedModel, config: PruneConfig) -> None:
@@ -46,39 +48,25 @@ def require_reachable(model: PreTrainedModel, config: PruneConfig) -> None:
                 )
     if config.flops_saved is not None:
         layers = architectures.layers(model)
-        heads, neurons = [torch.ones(layer.heads) for layer in layers], [torch.ones(layer.neurons) for layer in layers]
-        _smallest_cut(model.config, heads, neurons, config, 1.0, 0.0)
+        alike = UnitScores([torch.ones(each.heads) for each in layers], [torch.ones(each.neurons) for each in layers])
+        _smallest_cut(model.config, alike, config, 1.0, 0.0)
 
 
 def _smallest_cut(
-    model: PretrainedConfig, heads: list[Tensor], neurons: list[Tensor], config: PruneConfig, part: float, gone: float
+    model: PretrainedConfig, scores: UnitScores, config: PruneConfig, part: float, gone: float
 ) -> Structure:
     """The largest structure that reaches `part` of the goal, the share `gone` of the neurons removed at the least."""
-
-    def kept_with(head_share: float, neuron_share: float) -> Structure:
-        return Structure(
-            heads=_keep(heads, head_share, config),
-            neurons=_keep(neurons, max(neuron_share, gone), config, config.round_to),
-        )
-
+    cut = Cut(config.allocation, config.round_to, gone)
     if config.flops_saved is None:
-        return kept_with((config.heads or 0) * part, (config.neurons or 0) * part)
-    head_counts, neuron_counts = [len(layer) for layer in heads], [len(layer) for layer in neurons]
-    costs = flops.costs(model, head_counts, neuron_counts, config.sequence_length)
-
-    def saved(head_share: float, neuron_share: float) -> float:
-        found = kept_with(head_share, neuron_share)
-        return costs.saved(sum(head_counts) - sum(found.head_counts), sum(neuron_counts) - sum(found.neuron_counts))
-
-    target = config.flops_saved * part
+        return cut.of(scores, (config.heads or 0) * part, (config.neurons or 0) * part)
+    cost = Flops(model, config.sequence_length)
+    budget = (1 - config.flops_saved * part) * cost.of(allocation.everything(scores))
     try:
-        share = allocation.share_for(lambda share: saved(share, share), target)
+        return allocation.solve(scores, cost, budget, cut)
     except ValueError as error:
         raise UserError(
             f"flops_saved {config.flops_saved:g} is out of reach: {error} when each layer keeps a head and a neuron"
         ) from error
-    # A head is a coarse step: the neurons' share goes back as far as the heads overshot.
-    return kept_with(share, allocation.share_for(lambda neuron_share: saved(share, neuron_share), target))
 
 
 def weights(evidence: Evidence, gone: list[Tensor] | None, config: PruneConfig, part: float) -> list[Tensor]:
@@ -128,7 +116,3 @@ def _share_gone(kept: list[list[int]], whole: list[list[int]], config: PruneConf
     if config.allocation == "global":
         have, had = [sum(have)], [sum(had)]
     return max(1 - left / before for left, before in zip(have, had, strict=True))
-
-
-def _keep(scores: list[Tensor], share: float, config: PruneConfig, round_to: int = 1) -> list[list[int]]:
-    return allocation.keep(scores, share, config.allocation, round_to)

@@ -13,7 +13,8 @@ from .. import architectures, checkpoint, data, tasks
 from ..adapters import model as adapters
 from ..checkpoint import Structure
 from ..configs import PruneConfig
-from ..evaluation import flops, parity
+from ..costs import flops
+from ..evaluation import parity
 from ..evaluation.parity import Parity
 from ..progress import step
 from ..pruning import masking, selection, surgery
@@ -87,7 +88,7 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
                 "removal_max_abs": max((proof.max_abs for proof in s1.removals), default=0.0),
                 "label_agreement": parity.least_agreement(*(proof.label_agreement for proof in (merge, *s1.removals))),
                 "weight_sparsity": weight_sparsity(model),
-                "flops": flops.compare(model.config, s1.whole, s1.kept, config.sequence_length),
+                "flops": flops.compare(model.config, s1.whole, s1.kept, config.sequence_length, reads=task.reads),
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
                 "training": training[-1] | {"seconds": sum(part["seconds"] for part in training)} if training else {},
                 "validation": measured,

@@ -5,8 +5,9 @@ from typing import Any
 
 from .. import architectures, checkpoint, distributed, interfaces, naming
 from ..checkpoint import Manifest
+from ..costs import flops
 from ..errors import UserError
-from ..evaluation import flops, parity, shares
+from ..evaluation import parity, shares
 from ..progress import step
 from ..reporting import devices, figures, render
 from ..store import lock, results, watch
@@ -126,7 +127,7 @@ def compose(
                 tuned.structure,
                 pruned.structure,
                 length,
-                first_token=narrowed["nodes"] > 0,
+                reads="first token" if narrowed["nodes"] > 0 else "all tokens",
                 one_query=narrowed["attention"] > 0,
             ),
         },

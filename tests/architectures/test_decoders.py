@@ -13,12 +13,12 @@ from dsee_compress import architectures
 from dsee_compress.adapters import model as adapters
 from dsee_compress.checkpoint import Structure
 from dsee_compress.configs import FinetuneConfig
-from dsee_compress.evaluation import flops
+from dsee_compress.costs.flops import Flops
 from dsee_compress.pruning import masking, surgery
 from dsee_compress.pruning.importance import CRITERIA, Evidence
 from dsee_compress.weights import load_tensors, load_weights, save_tensors, weights_of
 
-from ..fixtures import decoders
+from ..fixtures import decoders, models
 
 WIDTH = decoders.HEADS * decoders.HEAD_SIZE
 
@@ -136,7 +136,7 @@ def test_flops_are_those_of_the_blocks(decoder, heads, neurons):
         keys = head_count * decoders.HEAD_SIZE
         inner = keys * queries
         products += length * (2 * WIDTH * inner + 2 * WIDTH * keys + gated * WIDTH * neuron_count + 2 * length * inner)
-    counted = flops.count(decoders.build(decoder).config, heads, neurons, length)
+    counted = Flops(decoders.build(decoder).config, length).of(models.structure(heads, neurons))
     assert counted == pytest.approx(2 * products, rel=2e-3)  # rotary angles are a few products, too
 
 

@@ -20,6 +20,7 @@ from dsee_compress.checkpoint import Structure
 from dsee_compress.evaluation import latency, parity
 from dsee_compress.evaluation.inputs import Batch, Forward
 from dsee_compress.stages.export import artifacts
+from dsee_compress.tasks import Reads
 
 from . import finetune
 
@@ -39,8 +40,8 @@ class Contestant:
 
     file: Path
     structure: Structure
-    first_token: bool = False
-    """Whether its last layer computes the first token alone."""
+    reads: Reads = "all tokens"
+    """What its last layer computes."""
 
     def open(self, setting: latency.Setting) -> AbstractContextManager[Forward]:
         """The model, loaded for one block."""
@@ -81,8 +82,8 @@ def make(model: str, work: Path) -> dict[str, Contestant]:
         for name, folder in exported.items():
             manifest = checkpoint.read(folder, "export")
             file = artifacts(folder, manifest)[precision]
-            first_token = manifest.metrics["narrowed"]["nodes"] > 0
-            found[f"ours, {precision}{name}"] = Contestant(file, manifest.structure, first_token)
+            reads: Reads = "first token" if manifest.metrics["narrowed"]["nodes"] > 0 else "all tokens"
+            found[f"ours, {precision}{name}"] = Contestant(file, manifest.structure, reads)
     return found
 
 

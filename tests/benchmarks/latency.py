@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from dsee_compress import checkpoint, targets
-from dsee_compress.evaluation import environment, flops
+from dsee_compress.costs.flops import Flops
+from dsee_compress.evaluation import environment
 from dsee_compress.evaluation import latency as timing
 from dsee_compress.evaluation.bootstrap import Interval
+from dsee_compress.tasks import Reads
 
 from . import contestants, finetune, results
 from .contestants import OPTIMIZED, PLAIN, Contestant
@@ -109,8 +111,8 @@ def measure_block(block: Block, field: dict[str, Contestant], setting: timing.Se
             "threads": setting.threads,
             **{key: timing.summarise(samples[name], block.batch)[key] for key in ("p50_ms", "p95_ms")},
             "times_as_fast": {other: timing.speedup(samples[other], samples[name]).as_json() for other in REFERENCES},
-            "flops": _flops(contestant, block.length),
-            "flops_computed": _flops(contestant, block.length, first_token=contestant.first_token),
+            "flops": _flops(contestant, block.length, "all tokens"),
+            "flops_computed": _flops(contestant, block.length, contestant.reads),
             "size_mb": contestant.file.stat().st_size / 1e6,
             "rounds": setting.rounds,
             "samples": setting.samples,
@@ -130,9 +132,8 @@ def _batch(block: Block, field: dict[str, Contestant]) -> Any:
     return contestants.full_batch(block.batch, block.length, vocabulary)
 
 
-def _flops(contestant: Contestant, length: int, *, first_token: bool = False) -> int:
-    config, structure = checkpoint.model_config(contestant.file.parent), contestant.structure
-    return flops.count(config, structure.head_counts, structure.neuron_counts, length, first_token=first_token)
+def _flops(contestant: Contestant, length: int, reads: Reads) -> int:
+    return Flops(checkpoint.model_config(contestant.file.parent), length, reads).of(contestant.structure)
 
 
 def show(rows: list[Row]) -> str:

@@ -1,9 +1,14 @@
+from dataclasses import dataclass
+from typing import ClassVar
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsee_compress.checkpoint import Structure
 from dsee_compress.pruning import allocation
+from dsee_compress.pruning.allocation import Cut, UnitScores
 
 layers = st.lists(st.lists(st.integers(0, 6).map(float), min_size=1, max_size=9), min_size=1, max_size=5).map(
     lambda values: [torch.tensor(layer) for layer in values]
@@ -82,14 +87,93 @@ def test_the_share_found_saves_enough_and_one_unit_less_would_not(target, count)
     def saved(share: float) -> float:
         return int(share * count) / count
 
-    share = allocation.share_for(saved, target)
+    share = allocation.smallest_share(lambda share: saved(share) >= target)
     assert saved(share) >= target
     assert share < 1e-9 or saved(share - 1e-9) < target
 
 
+@dataclass(frozen=True)
+class Even:
+    """Each head costs the same, and each neuron, in whatever layer."""
+
+    base: int
+    head: int
+    neuron: int
+    unit: ClassVar[str] = "FLOPs"
+
+    def of(self, structure: Structure) -> float:
+        return self.base + self.head * sum(structure.head_counts) + self.neuron * sum(structure.neuron_counts)
+
+
+@dataclass(frozen=True)
+class Odd(Even):
+    """As a card's: a layer with an odd number of neurons costs more than one with a neuron more."""
+
+    def of(self, structure: Structure) -> float:
+        return super().of(structure) + 3 * self.neuron * sum(count % 2 for count in structure.neuron_counts)
+
+
+costs = {"base": st.integers(1, 10**6), "head": st.integers(1, 10**6), "neuron": st.integers(1, 10**6)}
+cuts = st.builds(
+    Cut,
+    allocation=st.sampled_from(["per-layer", "global"]),
+    round_to=st.integers(1, 3),
+    gone=st.sampled_from([0.0, 0.3]),
+)
+
+
+@st.composite
+def unit_scores(draw):
+    count = draw(st.integers(1, 4))
+    layer = st.lists(st.integers(0, 6).map(float), min_size=1, max_size=9).map(torch.tensor)
+    several = st.lists(layer, min_size=count, max_size=count)
+    return UnitScores(draw(several), draw(several))
+
+
+@given(unit_scores(), st.builds(Even, **costs), cuts, st.integers(0, 950).map(lambda target: target / 1000))
+def test_a_budget_of_even_costs_is_met_as_by_counting_what_each_head_and_neuron_saves(scores, cost, cut, target):
+    """The reference is linear in the sums over layers: it knows what is removed, and no structure."""
+    heads, neurons = sum(map(len, scores.heads)), sum(map(len, scores.neurons))
+    whole = cost.base + cost.head * heads + cost.neuron * neurons
+
+    def kept(head_share: float, neuron_share: float) -> Structure:
+        return Structure(
+            heads=allocation.keep(scores.heads, head_share, cut.allocation),
+            neurons=allocation.keep(scores.neurons, max(neuron_share, cut.gone), cut.allocation, cut.round_to),
+        )
+
+    def saved(head_share: float, neuron_share: float) -> float:
+        found = kept(head_share, neuron_share)
+        fewer_heads, fewer_neurons = heads - sum(found.head_counts), neurons - sum(found.neuron_counts)
+        return (fewer_heads * cost.head + fewer_neurons * cost.neuron) / whole
+
+    def smallest(saves) -> float:
+        low, high = 0.0, 1.0
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (low, middle) if saves(middle) >= target else (middle, high)
+        return high
+
+    if saved(1.0, 1.0) < target:
+        with pytest.raises(ValueError, match=rf"at most {saved(1.0, 1.0):.1%} can be saved"):
+            allocation.solve(scores, cost, (1 - target) * whole, cut)
+        return
+    share = smallest(lambda share: saved(share, share))
+    expected = kept(share, smallest(lambda neurons: saved(share, neurons)))
+    assert allocation.solve(scores, cost, (1 - target) * whole, cut) == expected
+
+
+@given(unit_scores(), st.builds(Odd, **costs), cuts, st.floats(0, 0.95))
+def test_a_budget_is_kept_though_less_may_cost_more(scores, cost, cut, target):
+    budget = (1 - target) * cost.of(allocation.everything(scores))
+    if cost.of(cut.of(scores, 1.0, 1.0)) <= budget:
+        assert cost.of(allocation.solve(scores, cost, budget, cut)) <= budget * (1 + 1e-9)
+
+
 def test_more_than_can_be_saved_is_refused_with_what_can():
+    scores = UnitScores([torch.ones(10)], [torch.ones(10)])
     with pytest.raises(ValueError, match=r"at most 80.0% can be saved"):
-        allocation.share_for(lambda share: 0.8 * share, 0.9)
+        allocation.solve(scores, Even(base=10, head=4, neuron=4), 9.0, Cut())
 
 
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 4), st.data())

@@ -8,8 +8,8 @@ import torch
 import dsee_compress
 from dsee_compress import architectures, checkpoint
 from dsee_compress.adapters import model as adapters
+from dsee_compress.costs.flops import Flops
 from dsee_compress.errors import UserError
-from dsee_compress.evaluation import flops
 from dsee_compress.pruning import masking
 
 from ..fixtures import models
@@ -22,9 +22,9 @@ def test_flops_saved_is_met_and_by_the_smallest_cut(bert_tuned, tmp_path, target
         bert_tuned, output=tmp_path / "out", flops_saved=target, allocation=scope, retune_epochs=0, sequence_length=32
     )
     structure, whole = checkpoint.read(folder).structure, checkpoint.read(bert_tuned).structure
-    config = checkpoint.model_config(bert_tuned)
-    costs = [flops.count(config, which.head_counts, which.neuron_counts, 32) for which in (whole, structure)]
-    one_neuron = flops.costs(config, whole.head_counts, whole.neuron_counts, 32).neuron
+    cost = Flops(checkpoint.model_config(bert_tuned), 32)
+    costs = [cost.of(which) for which in (whole, structure)]
+    one_neuron = costs[0] - cost.of(whole.model_copy(update={"neurons": [whole.neurons[0][1:], *whole.neurons[1:]]}))
     slack = 1 if scope == "global" else models.LAYERS
     assert target <= 1 - costs[1] / costs[0] < target + slack * one_neuron / costs[0] + 1e-9
 
@@ -33,8 +33,8 @@ def test_a_cut_to_the_default_is_a_quarter_of_the_flops(bert_tuned, tmp_path):
     folder = dsee_compress.prune(bert_tuned, output=tmp_path / "out", retune_epochs=0)
     structure, whole = checkpoint.read(folder).structure, checkpoint.read(bert_tuned).structure
     config = checkpoint.model_config(bert_tuned)
-    costs = [flops.count(config, which.head_counts, which.neuron_counts, 128) for which in (whole, structure)]
-    exported = flops.count(config, structure.head_counts, structure.neuron_counts, 128, first_token=True)
+    costs = [Flops(config, 128).of(which) for which in (whole, structure)]
+    exported = Flops(config, 128, "first token").of(structure)
     assert 0.25 <= 1 - costs[1] / costs[0] < 0.26
     assert checkpoint.read(folder).metrics["flops"] == {
         "dense": costs[0],

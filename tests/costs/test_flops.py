@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dsee_compress.checkpoint import model_config
-from dsee_compress.evaluation import flops
+from dsee_compress.costs.flops import Flops
 
 from ..adapters.test_model import random_ids
 from ..fixtures import models
@@ -23,7 +23,10 @@ def positions(family: str, inner: int, length: int) -> int:
     return DISTANCES.get(family, 0) * (2 * WIDTH * inner + 2 * length * inner)
 
 
-@pytest.mark.parametrize("heads, neurons", [([4, 4, 4], [40, 40, 40]), ([1, 3, 2], [7, 30, 1])])
+@pytest.mark.parametrize(
+    "heads, neurons",
+    [([4, 4, 4], [40, 40, 40]), ([1, 3, 2], [7, 30, 1]), ([3, 2, 4], [40, 12, 2]), ([1] * 3, [1, 2, 1])],
+)
 @pytest.mark.parametrize("length", [16, 100])
 def test_count_is_that_of_the_products(family, pretrained, heads, neurons, length):
     """Two a multiply-add: four projections, two attention products and two FFN products a layer, and what is added."""
@@ -32,7 +35,8 @@ def test_count_is_that_of_the_products(family, pretrained, heads, neurons, lengt
         inner = head_count * models.HEAD_SIZE
         products += length * (4 * WIDTH * inner + 2 * WIDTH * neuron_count + 2 * length * inner)
         products += positions(family, inner, length)
-    assert flops.count(model_config(pretrained), heads, neurons, length) == 2 * products
+    cost = Flops(model_config(pretrained), length)
+    assert cost.of(models.structure(heads, neurons)) == 2 * products
 
 
 @pytest.mark.parametrize("heads, neurons", [([4, 4, 4], [40, 40, 40]), ([1, 3, 2], [7, 30, 1])])
@@ -41,31 +45,20 @@ def test_the_first_token_alone_costs_one_row_of_each_weight_and_heads_as_wide_as
 ):
     length, inner = 50, heads[-1] * models.HEAD_SIZE
     a_row = WIDTH * inner + 2 * WIDTH * neurons[-1]
-    config = model_config(pretrained)
-    whole = flops.count(config, heads, neurons, length)
-    narrow = flops.count(config, heads, neurons, length, first_token=True, one_query=False)
+    config, structure = model_config(pretrained), models.structure(heads, neurons)
+    whole = Flops(config, length).of(structure)
+    narrow = Flops(config, length, "first token", one_query=False).of(structure)
     assert whole - narrow == 2 * (length - 1) * a_row
     less = (length - 1) * a_row
     if not family.startswith("deberta"):  # whose attention is exported as it is
         less += (length - 1) * 3 * WIDTH * inner + 2 * length * length * inner - 2 * length * heads[-1] * WIDTH
-    assert whole - flops.count(config, heads, neurons, length, first_token=True) == 2 * less
-
-
-@pytest.mark.parametrize(
-    "heads, neurons", [([4, 4, 4], [40, 40, 40]), ([3, 2, 4], [40, 12, 2]), ([1, 1, 1], [1, 2, 1])]
-)
-def test_what_a_removal_saves_adds_up_from_single_units(family, pretrained, heads, neurons):
-    config = model_config(pretrained)
-    whole, count = flops.costs(config, heads, neurons, 64), flops.count
-    smaller = count(config, [1, 1, 1], [1, 2, 1], 64)
-    saved = whole.saved(sum(heads) - 3, sum(neurons) - 4)
-    assert saved == pytest.approx(1 - smaller / count(config, heads, neurons, 64), abs=1e-12)
+    assert whole - Flops(config, length, "first token").of(structure) == 2 * less
 
 
 def test_counting_leaves_a_live_models_config_as_it_is(family):
     model = models.build(family)
     before = model.config._attn_implementation, model(random_ids(family)).logits
-    flops.count(model.config, [2] * models.LAYERS, [3] * models.LAYERS, 16)
+    Flops(model.config, 16).of(models.structure([2] * models.LAYERS, [3] * models.LAYERS))
     assert model.config._attn_implementation == before[0]
     assert model(random_ids(family), attention_mask=torch.ones((3, 11), dtype=torch.int64)).logits.shape == (3, 2)
     assert torch.equal(model(random_ids(family)).logits, before[1])
