@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 import dsee_compress
-from dsee_compress import checkpoint
 from dsee_compress.configs import BundleConfig
+from dsee_compress.store.manifest import BundleManifest
 
 from .options import Output, Overwrite, options_of
 from .printing import facts, wrote
@@ -26,7 +26,7 @@ def bundle(
     facts(
         "bundled",
         {
-            "artifact": checkpoint.read(written).metrics["artifact"],
+            "artifact": BundleManifest.read(written).metrics.artifact,
             **{path.name: f"{path.stat().st_size / 1e6:.1f} MB" for path in (written / "model.onnx", archive)},
             "needs": "numpy, onnxruntime, tokenizers",
         },

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 import dsee_compress
-from dsee_compress import checkpoint
 from dsee_compress.configs import ImportPeftConfig
+from dsee_compress.store.manifest import FinetuneManifest
 
 from .options import Output, Overwrite, options_of
 from .printing import facts, measured, wrote
@@ -22,13 +22,13 @@ def import_peft(
 ) -> None:
     """Make an adapter folder, as finetune's, from a LoRA adapter that PEFT saved."""
     written = dsee_compress.import_peft(folder, output=output, overwrite=overwrite, **options)
-    manifest = checkpoint.read(written)
+    manifest = FinetuneManifest.read(written)
     facts(
         "imported",
         {
-            "parameters of the update": f"{manifest.metrics['trainable_parameters']:,}",
+            "parameters of the update": f"{manifest.metrics.trainable_parameters:,}",
             "labels": ", ".join(manifest.task.labels),
-            **measured(manifest.metrics["validation"]),
+            **measured(manifest.metrics.validation),
         },
     )
     wrote(written)

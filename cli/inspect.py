@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dsee_compress import checkpoint
+from dsee_compress.store import lineage
+from dsee_compress.store.manifest import Manifest
 from dsee_compress.tasks import Spec
 
 from .printing import facts, listing
@@ -13,8 +14,8 @@ from .printing import facts, listing
 
 def inspect(folder: Annotated[Path, typer.Argument(help="Any stage's output.")]) -> None:
     """Show what is in a stage folder: structure by layer, sizes, lineage, metrics."""
-    manifest = checkpoint.read(folder)
-    parent = checkpoint.parent_of(folder, manifest)
+    manifest = Manifest.read(folder)
+    parent = lineage.parent_of(folder, manifest)
     facts(
         str(folder),
         {
@@ -22,7 +23,7 @@ def inspect(folder: Annotated[Path, typer.Argument(help="Any stage's output.")])
             "model": f"{manifest.base} ({manifest.architecture})",
             "task": _described(manifest.task),
             "made from": parent or ("gone or changed" if manifest.parent else "the pretrained model"),
-            "fingerprint": checkpoint.fingerprint(folder),
+            "fingerprint": lineage.fingerprint(folder),
             "seed": manifest.seed,
         },
     )
@@ -32,7 +33,7 @@ def inspect(folder: Annotated[Path, typer.Argument(help="Any stage's output.")])
     files = sorted(path for path in folder.iterdir() if path.is_file())
     listing("files", ["", "MB"], [[path.name, f"{path.stat().st_size / 1e6:.2f}"] for path in files])
     facts("config", manifest.config)
-    facts("metrics", _flat(manifest.metrics))
+    facts("metrics", _flat(manifest.metrics.model_dump()))
 
 
 def _described(task: Spec) -> str:

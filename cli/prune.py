@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 import dsee_compress
-from dsee_compress import checkpoint
 from dsee_compress.configs import PruneConfig
+from dsee_compress.store.manifest import PruneManifest
 
 from .options import Output, Overwrite, options_of
 from .printing import facts, measured, wrote
@@ -22,17 +22,18 @@ def prune(
 ) -> None:
     """Remove heads and neurons that the task does not need (or zero single weights), and retune."""
     written = dsee_compress.prune(folder, output=output, overwrite=overwrite, **options)
-    manifest = checkpoint.read(written)
+    manifest = PruneManifest.read(written)
+    metrics = manifest.metrics
     facts(
         "pruned",
         {
             "heads kept, a layer": manifest.structure.head_counts,
             "neurons kept, a layer": manifest.structure.neuron_counts,
-            "FLOPs saved": "{saved:.1%} at {sequence_length} tokens".format_map(manifest.metrics["flops"]),
-            "zero weights": f"{manifest.metrics['weight_sparsity']:.1%}",
-            "parameters": f"{manifest.metrics['parameters']:,}",
-            **measured(manifest.metrics["validation"]),
-            "merge, removal": f"{manifest.metrics['merge_max_abs']:.1e}, {manifest.metrics['removal_max_abs']:.1e}",
+            "FLOPs saved": f"{metrics.flops.saved:.1%} at {metrics.flops.sequence_length} tokens",
+            "zero weights": f"{metrics.weight_sparsity:.1%}",
+            "parameters": f"{metrics.parameters:,}",
+            **measured(metrics.validation),
+            "merge, removal": f"{metrics.merge_max_abs:.1e}, {metrics.removal_max_abs:.1e}",
         },
     )
     wrote(written)

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "dsee_compress"
 FLOORS = (
     *("metrics", "runtime", "plain", "errors", "option_types", "strict", "yaml_text", "child_process", "naming"),
     *("digests", "distributed", "progress", "data", "tasks", "configs", "weights", "loading", "store"),
-    *("architectures", "checkpoint", "costs", "adapters", "training", "evaluation", "targets", "pruning"),
+    *("architectures", "models", "costs", "adapters", "training", "evaluation", "targets", "pruning"),
     *("exporting", "interfaces", "pretrained", "reporting", "bundling", "stages"),
 )
 """Rooms, the lowest first."""

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 import dsee_compress
-from dsee_compress import checkpoint
+from dsee_compress import models
 from dsee_compress.errors import UserError
 from dsee_compress.store import lock
 
@@ -170,7 +170,7 @@ def test_an_error_of_a_folder_that_was_replaced_says_so(bert_tuned, tmp_path, mo
         (source / "config.json").unlink()
         return original(folder)
 
-    original = checkpoint.model_config
-    monkeypatch.setattr(checkpoint, "model_config", config)
+    original = models.config_of
+    monkeypatch.setattr(models, "config_of", config)
     with pytest.raises(UserError, match="was replaced or changed"):
         dsee_compress.prune(source, output=tmp_path / "out")

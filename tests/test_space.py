@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dsee_compress import checkpoint
 from dsee_compress.errors import GateError, UserError
-from dsee_compress.store import space
+from dsee_compress.store import folders, space
 
 FULL = Path("/dev/full")
 
@@ -28,7 +27,7 @@ def test_what_libraries_say(tmp_path, monkeypatch, write):
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **place: FULL.open("wb"))
     with (
         pytest.raises(UserError, match=f"no space left in {tmp_path}; free some, and run the command again"),
-        checkpoint.writing(tmp_path / "made", overwrite=False) as folder,
+        folders.writing(tmp_path / "made", overwrite=False) as folder,
     ):
         (folder / "file").symlink_to(FULL)
         write(folder / "file")
@@ -44,10 +43,10 @@ def test_other_errors_are_what_they_were_where_there_is_room(tmp_path):
 
 def test_a_result_that_could_not_be_written_leaves_nothing(tmp_path):
     path = tmp_path / "result.json"
-    checkpoint.write_json(path, {"a": 1})
+    folders.write_json(path, {"a": 1})
     (tmp_path / ".result.json.partial").symlink_to(FULL)
     with pytest.raises(OSError) as raised:
-        checkpoint.write_json(path, {"a": 2})
+        folders.write_json(path, {"a": 2})
     assert space.is_of_a_full_disk(raised.value)
     assert path.read_text() == '{\n "a": 1\n}\n'
     assert [entry.name for entry in tmp_path.iterdir()] == ["result.json"]
@@ -62,7 +61,7 @@ def test_an_error_of_fsync_leaves_no_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", late)
     with (
         pytest.raises(UserError, match="no space left in"),
-        checkpoint.writing(tmp_path / "made", overwrite=False) as folder,
+        folders.writing(tmp_path / "made", overwrite=False) as folder,
     ):
         (folder / "file").write_text("x")
     assert not list(tmp_path.iterdir())

@@ -5,16 +5,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .. import architectures, checkpoint
-from ..checkpoint import Manifest
+from .. import architectures, models
 from ..configs import FinetuneConfig, Role, UpdateConfig
 from ..errors import GateError, UserError, first_line
+from ..store import folders
+from ..store.manifest import FinetuneManifest, Manifest
 from ..weights import load_tensors, load_weights, save_tensors, weights_of
 from .decomposition import support
 from .layer import DseeLinear
@@ -149,7 +150,7 @@ def task_head(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if name.startswith(prefixes)}
 
 
-def count(model: PreTrainedModel) -> dict[str, int | float]:
+def count(model: PreTrainedModel) -> dict[str, Any]:
     """Parameters that are trained, and their share of the base model (the base without the task head)."""
     update = sum(parameter.numel() for layer in updates(model).values() for parameter in layer.trained())
     head = sum(parameter.numel() for parameter in task_head(model).values())
@@ -210,13 +211,13 @@ def update_of(manifest: Manifest) -> UpdateConfig:
 
 def load(folder: Path) -> PreTrainedModel:
     """The model of a `finetune` folder with its updates in place, not merged, in eval mode."""
-    manifest = checkpoint.read(folder, "finetune")
-    model = checkpoint.build(folder)
+    manifest = FinetuneManifest.read(folder)
+    model = models.build(folder)
     try:
         insert_blank(model, update_of(manifest))
     except (UserError, ValueError) as error:
         raise UserError(
-            f"{folder}: {checkpoint.MANIFEST} describes an update that does not fit the model ({first_line(error)}); "
+            f"{folder}: {folders.MANIFEST} describes an update that does not fit the model ({first_line(error)}); "
             "write the folder again"
         ) from error
     if manifest.config.get("slimming"):
@@ -231,8 +232,8 @@ def load(folder: Path) -> PreTrainedModel:
 
 def load_merged(folder: Path) -> PreTrainedModel:
     """The model of any stage folder with weights, as a plain PreTrainedModel in eval mode."""
-    if checkpoint.read(folder, "finetune", "prune").stage == "prune":
-        return checkpoint.load(folder)
+    if Manifest.read(folder, "finetune", "prune").stage == "prune":
+        return models.load(folder)
     model = load(folder)
     merge(model)
     return model.requires_grad_(True)

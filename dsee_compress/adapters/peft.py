@@ -11,11 +11,12 @@ from typing import Any, TypeVar, get_args
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .. import architectures, checkpoint
+from .. import architectures
 from ..architectures import Architecture, of
 from ..configs import Role, UpdateConfig
 from ..errors import UserError
 from ..option_types import pattern_error
+from ..store import folders
 from ..tasks import HeadKind
 from ..weights import load_tensors, load_weights, save_tensors, weights_of
 from .model import Shape, insert_blank, matches, shapes, task_head, updates
@@ -181,7 +182,7 @@ def write(model: PreTrainedModel, update: UpdateConfig, base: str, folder: Path)
         "use_dora": False,
         "inference_mode": True,
     }
-    checkpoint.write_json(folder / CONFIG, config)
+    folders.write_json(folder / CONFIG, config)
     state = model.state_dict()
     names = [path + factor for path in found for factor in _FACTORS] + list(task_head(model))
     save_tensors({_PREFIX + name: state[_own_name(name)] for name in names}, folder / WEIGHTS)

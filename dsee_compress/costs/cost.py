@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from ..checkpoint import Structure
+from ..store.structure import Structure
 
 
 class Cost(Protocol):

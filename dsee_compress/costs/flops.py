@@ -13,7 +13,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from .. import architectures
 from ..architectures import UNITS, Layer
-from ..checkpoint import Structure
+from ..store.stage_metrics import FlopsMetrics
+from ..store.structure import Structure
 from ..tasks import Reads
 
 _Unit = Literal["heads", "neurons"]
@@ -70,23 +71,23 @@ def compare(
     *,
     reads: Reads,
     one_query: bool = True,
-) -> dict[str, Any]:
-    """FLOPs of two structures of a model and the share that the second saves, as report.json has them.
+) -> FlopsMetrics:
+    """FLOPs of two structures of a model and the share that the second saves.
 
     `exported` is the second's cost in its graph; reads, one_query: as of `Flops`.
     """
     whole = Flops(config, length)
     before, after = whole.of(dense), whole.of(final)
     exported = Flops(config, length, reads, one_query).of(final)
-    return {
-        "dense": before,
-        "final": after,
-        "saved": 1 - after / before,
-        "exported": exported,
-        "exported_saved": 1 - exported / before,
-        "first_token": reads == "first token",
-        "sequence_length": length,
-    }
+    return FlopsMetrics(
+        dense=before,
+        final=after,
+        saved=1 - after / before,
+        exported=exported,
+        exported_saved=1 - exported / before,
+        first_token=reads == "first token",
+        sequence_length=length,
+    )
 
 
 @dataclass(frozen=True)

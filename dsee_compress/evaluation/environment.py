@@ -4,7 +4,7 @@ import platform
 from functools import cache
 from typing import Any
 
-from .. import checkpoint
+from ..store import versions
 
 _MACHINE = ("cpu", "cpu_flags", "usable_cores", "physical_cores", "logical_cores", "system", "gpu")
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")
@@ -52,7 +52,7 @@ def describe(provider: str = "cpu") -> dict[str, Any]:
         "system": _system(),
         **_gpu(provider),
         "python": platform.python_version(),
-        "libraries": checkpoint.library_versions(),
+        "libraries": versions.of_libraries(),
     }
 
 
@@ -93,4 +93,4 @@ def _gpu(provider: str) -> dict[str, str]:
 def _versions() -> dict[str, str]:
     """Of this program and of what runs its models."""
     computing = ("dsee-compress", "onnxruntime", "onnxruntime-gpu")
-    return {name: version for name, version in checkpoint.library_versions().items() if name in computing}
+    return {name: version for name, version in versions.of_libraries().items() if name in computing}

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import GenerationConfig, GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from .. import architectures, checkpoint
+from .. import architectures, models
 from ..errors import UserError
 from . import session
 from .inputs import LOGITS_TO_KEEP
@@ -52,7 +52,7 @@ class OnnxGenerator(GenerationMixin):
 
     def __init__(self, path: Path, provider: str = "cpu", threads: int | None = None) -> None:
         """Load `path`. UserError if the file is damaged or remembers nothing, or the provider is not there."""
-        self.config = checkpoint.model_config(path.parent)
+        self.config = models.config_of(path.parent)
         self.generation_config = _generation_config(path.parent, self.config)
         self.device = torch.device(provider)
         self.dtype = torch.float32

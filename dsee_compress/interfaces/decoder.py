@@ -10,7 +10,6 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import architectures, tasks
-from ..checkpoint import Manifest
 from ..configs import Graph, ValidateConfig
 from ..errors import GateError
 from ..evaluation import parity
@@ -21,6 +20,7 @@ from ..evaluation.parity import Parity
 from ..exporting import decoder_graph, fusion
 from ..exporting.decoder_precision import LOWER
 from ..exporting.fusion import NodeCount
+from ..store.manifest import ExportManifest, Manifest
 from ..tasks import Collator, Spec, Task
 from . import writing
 from .examination import Examination, Likelihoods, Texts
@@ -63,7 +63,9 @@ def settle(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, where: 
     return []
 
 
-def in_report(tuned: Manifest, pruned: Manifest, exported: Manifest, validation: dict[str, Any]) -> dict[str, Any]:
+def in_report(
+    tuned: Manifest, pruned: Manifest, exported: ExportManifest, validation: dict[str, Any]
+) -> dict[str, Any]:
     """As `Interface.in_report`: how it wrote, what it remembers of a token, and some of its texts."""
     return {"writing": writing.describe(tuned, pruned, exported, validation)}
 

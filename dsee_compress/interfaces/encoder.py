@@ -7,7 +7,6 @@ from typing import Any
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import architectures, tasks
-from ..checkpoint import Manifest
 from ..configs import Graph, ValidateConfig
 from ..evaluation import parity, session
 from ..evaluation.inputs import INPUTS, Batch, random_batches
@@ -17,6 +16,7 @@ from ..exporting import first_token, fusion, normalisation
 from ..exporting import graph as graphs
 from ..exporting.fusion import NodeCount
 from ..exporting.precision import LOWER
+from ..store.manifest import ExportManifest, Manifest
 from ..tasks import Collator, Spec, Task
 from .encoder_inputs import require_exportable, settle
 from .examination import ByLogits, Examination
@@ -48,7 +48,9 @@ UNSEEN_SHAPES = [(1, 5), (3, 31), (5, 64), (4, 100), (2, 128)]
 PHASES = (Phase("call", None, lambda path, setting, _: onnx_forward(path, setting)),)
 
 
-def in_report(tuned: Manifest, pruned: Manifest, exported: Manifest, validation: dict[str, Any]) -> dict[str, Any]:
+def in_report(
+    tuned: Manifest, pruned: Manifest, exported: ExportManifest, validation: dict[str, Any]
+) -> dict[str, Any]:
     """As `Interface.in_report`: nothing."""
     return {}
 

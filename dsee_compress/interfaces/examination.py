@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import checkpoint, tasks
+from .. import models, tasks
 from ..configs import ValidateConfig
 from ..evaluation import decoding, inputs, parity, session
 from ..evaluation.generator import OnnxGenerator
@@ -88,7 +88,7 @@ class ByLogits:
     def artifact(self, path: Path, provider: str) -> Iterator[Subject]:
         """As `Examination.artifact`."""
         with session.Session(path, provider) as live:
-            yield Subject(live.forward, checkpoint.model_config(path.parent))
+            yield Subject(live.forward, models.config_of(path.parent))
 
     def unchanged(self, alike: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
         """As `Examination.unchanged`."""

@@ -6,13 +6,13 @@ from typing import Any, Protocol
 
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..checkpoint import Manifest
 from ..configs import Graph, ValidateConfig
 from ..evaluation.inputs import INPUTS, Batch
 from ..evaluation.latency import Phase, Setting
 from ..evaluation.parity import Parity
 from ..exporting.fusion import NodeCount
 from ..exporting.precision import Lower
+from ..store.manifest import ExportManifest, Manifest
 from ..tasks import Collator, Spec, Task
 from .examination import Examination
 
@@ -84,7 +84,7 @@ class Interface(Protocol):
         ...
 
     def in_report(
-        self, tuned: Manifest, pruned: Manifest, exported: Manifest, validation: dict[str, Any]
+        self, tuned: Manifest, pruned: Manifest, exported: ExportManifest, validation: dict[str, Any]
     ) -> dict[str, Any]:
         """What report.json holds of such a model alone."""
         ...

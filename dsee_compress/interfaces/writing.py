@@ -5,17 +5,18 @@ from math import ceil
 from typing import Any
 
 from .. import data
-from ..checkpoint import Manifest
 from ..configs import DecodingConfig
 from ..errors import UserError
+from ..store.manifest import ExportManifest, Manifest
 from ..tasks import Spec, generation
 
 EXAMPLES = 5
 
 
-def describe(tuned: Manifest, pruned: Manifest, exported: Manifest, validation: dict[str, Any]) -> dict[str, Any]:
+def describe(tuned: Manifest, pruned: Manifest, exported: ExportManifest, validation: dict[str, Any]) -> dict[str, Any]:
     """The `writing` of report.json."""
-    final = exported.metrics["memory_bytes_per_token"]
+    final = exported.metrics.memory_bytes_per_token
+    assert final is not None
     before, after = (sum(manifest.structure.head_counts) for manifest in (tuned, pruned))
     return {
         "decoding": {name: validation["key"]["config"][name] for name in DecodingConfig.model_fields},

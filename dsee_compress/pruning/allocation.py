@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..checkpoint import Structure
 from ..costs.cost import Cost
+from ..store.structure import Structure
 
 Allocation = Literal["per-layer", "global"]
 _ROUNDING = 1e-12

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from .. import architectures
 from ..adapters.layer import DseeLinear
-from ..checkpoint import Structure
+from ..store.structure import Structure
 
 
 def mask_structure(model: PreTrainedModel, structure: Structure) -> None:

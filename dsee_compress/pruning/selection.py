@@ -5,10 +5,10 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from .. import architectures
-from ..checkpoint import Structure
 from ..configs import PruneConfig
 from ..costs.flops import Flops
 from ..errors import UserError
+from ..store.structure import Structure
 from . import allocation
 from .allocation import Cut, UnitScores
 from .importance import CRITERIA, Criterion, Evidence

@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 from .. import architectures
 from ..adapters.layer import DseeLinear
-from ..checkpoint import Structure
+from ..store.structure import Structure
 
 
 def remove(model: PreTrainedModel, structure: Structure) -> None:

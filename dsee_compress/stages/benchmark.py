@@ -6,15 +6,15 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from .. import checkpoint, digests, distributed, interfaces, targets
-from ..checkpoint import Manifest
+from .. import digests, distributed, interfaces, models, targets
 from ..configs import BenchmarkConfig
 from ..errors import UserError
 from ..evaluation import environment, latency, session
 from ..evaluation.latency import Setting
 from ..interfaces import Interface
 from ..progress import step, tell
-from ..store import lock, watch
+from ..store import folders, lineage, lock, watch
+from ..store.manifest import ExportManifest
 from ..targets import Target
 from . import common
 from .export import artifacts
@@ -34,21 +34,21 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
     `not_measured` says why: a figure from here would be no figure of it.
     """
     session.runtime()
-    manifest = checkpoint.read(folder, "export")
-    target = Target.parse(manifest.metrics["target"])
+    manifest = ExportManifest.read(folder)
+    target = Target.parse(manifest.metrics.target)
     ours = name_artifacts(folder, manifest)
     named, identities = _contestants(folder, ours, config)
     provider, threads = config.provider or target.provider, config.threads or [_threads(target)]
     resolved = config.resolved() | {"baseline": None, "compare": None, "provider": provider, "threads": threads}
     key = {
         "config": resolved | identities,
-        "folder": checkpoint.fingerprint(folder),
+        "folder": lineage.fingerprint(folder),
         **environment.of_latency(provider),
     }
     if not overwrite and common.measured_here(folder / RESULT, key):
         return folder
 
-    model = checkpoint.model_config(folder)
+    model = models.config_of(folder)
     interface = interfaces.of(manifest.architecture)
     require_lengths(model, config)
     settings = _settings(config, provider, threads)
@@ -75,7 +75,7 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
         "environment": environment.describe(provider) | {"provider": provider, "threads": threads[0]},
     }
     watch.require_steady()
-    checkpoint.write_json(folder / RESULT, result)
+    folders.write_json(folder / RESULT, result)
     return folder
 
 
@@ -85,9 +85,9 @@ def require_lengths(model: PretrainedConfig, config: BenchmarkConfig, section: s
         interfaces.of(model.model_type).require_length(model, length, config.new_tokens, section)
 
 
-def name_artifacts(folder: Path, manifest: Manifest) -> dict[str, Path]:
+def name_artifacts(folder: Path, manifest: ExportManifest) -> dict[str, Path]:
     """The ONNX files of a folder as dense_fp32, pruned_int8 and so on."""
-    kind = manifest.metrics["kind"]
+    kind = manifest.metrics.kind
     return {f"{kind}_{precision}": path for precision, path in artifacts(folder, manifest).items()}
 
 
@@ -104,8 +104,8 @@ def _contestants(
         base = Path(config.baseline)
         _require_another(base, folder)
         watch.also(base)
-        theirs = name_artifacts(base, checkpoint.read(base, "export"))
-        identities["baseline"] = checkpoint.fingerprint(base)
+        theirs = name_artifacts(base, ExportManifest.read(base))
+        identities["baseline"] = lineage.fingerprint(base)
         if named.keys() & theirs.keys():
             theirs = {f"baseline_{name}": path for name, path in theirs.items()}
         named = theirs | named
@@ -164,7 +164,7 @@ def _settings(config: BenchmarkConfig, provider: str, threads: list[int]) -> lis
 
 def _vocabulary(folder: Path, otherwise: int) -> int:
     """Tokens that the model of a folder knows, as far as it says so."""
-    return checkpoint.model_config(folder).vocab_size if (folder / "config.json").is_file() else otherwise
+    return models.config_of(folder).vocab_size if (folder / "config.json").is_file() else otherwise
 
 
 def _measure(

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from .. import architectures, checkpoint, digests, distributed, naming, tasks
-from ..checkpoint import Manifest
+from .. import architectures, digests, distributed, models, naming, tasks
 from ..configs import BundleConfig
 from ..errors import GateError, UserError
 from ..evaluation import inputs, session
 from ..progress import step
-from ..store import lock, watch
+from ..store import folders, lineage, lock, outputs, watch
+from ..store.manifest import BundleManifest, ExportManifest
+from ..store.stage_metrics import BundleMetrics
 from ..targets import Target
 from ..tasks import Spec, generation
 from . import common
@@ -66,39 +67,38 @@ def bundle(source: Path, config: BundleConfig, output: Path, overwrite: bool = F
 
     Raises GateError if the programs in it would feed the model with other tokens than transformers does.
     """
-    parent = checkpoint.read(source, "export")
+    parent = ExportManifest.read(source)
     _require_apart(source, output)
     precision, model = _choose(source, parent, config.precision)
     resolved = config.resolved() | {"precision": precision}
-    link = checkpoint.link_parent(source, output)
+    link = lineage.link(source, output)
     programs = digests.digest(COPIED)
     place = output.resolve()
     archive = place.with_name(f"{place.name}.zip")
     partial = archive.with_name(f".{archive.name}.partial")
     identity = {"parent": link.fingerprint, "programs": programs}
     try:
-        if checkpoint.up_to_date(output, "bundle", resolved, identity, overwrite):
+        if outputs.up_to_date(output, "bundle", resolved, identity, overwrite):
             if not archive.exists():
                 _pack(output, place.name, partial)
                 partial.replace(archive)
             return output
         if archive.exists() and not overwrite:
             raise UserError(f"{archive} already exists; choose another output, or use --overwrite to replace it")
-        with step(f"bundle {model.name}"), checkpoint.writing(output, overwrite) as folder:
+        with step(f"bundle {model.name}"), folders.writing(output, overwrite) as folder:
             described = _describe(source, parent, precision, model, config)
             _fill(folder, source, model, described)
             _require_same_tokens(folder, common.tokenizer_of(source), parent)
-            manifest = checkpoint.child_of(
+            manifest = BundleManifest.child_of(
                 _without_paths(parent),
                 link.model_copy(update={"path": f"../{source.resolve().name}"}),
-                stage="bundle",
                 config=resolved,
                 structure=parent.structure,
                 inputs={"programs": programs},
                 seed=parent.seed,
-                metrics={"artifact": described["artifact"]},
+                metrics=BundleMetrics(artifact=described["artifact"]),
             )
-            checkpoint.write_manifest(folder, manifest)
+            manifest.write(folder)
             watch.require_steady()
             _pack(folder, place.name, partial)
             # A kill from here on leaves no archive beside a folder of another content; the next run packs it.
@@ -116,13 +116,13 @@ def _require_apart(source: Path, output: Path) -> None:
         raise UserError(f"the output {output} would lie in {source}, or hold it; choose an output beside it")
 
 
-def _without_paths(manifest: Manifest) -> Manifest:
+def _without_paths(manifest: ExportManifest) -> ExportManifest:
     """What a bundle, which leaves this machine, says of what it was made from."""
     task = manifest.task.model_copy(update={"data": naming.named(manifest.task.data)})
     return manifest.model_copy(update={"base": naming.named(manifest.base), "task": task})
 
 
-def _choose(source: Path, manifest: Manifest, asked: str | None) -> tuple[str, Path]:
+def _choose(source: Path, manifest: ExportManifest, asked: str | None) -> tuple[str, Path]:
     """The precision to bundle and its ONNX file; UserError if the export does not have what was asked for."""
     there = artifacts(source, manifest)
     precision = asked or ("int8" if "int8" in there else next(iter(there)))
@@ -133,17 +133,19 @@ def _choose(source: Path, manifest: Manifest, asked: str | None) -> tuple[str, P
     return precision, there[precision]
 
 
-def _describe(source: Path, manifest: Manifest, precision: str, model: Path, options: BundleConfig) -> dict[str, Any]:
+def _describe(
+    source: Path, manifest: ExportManifest, precision: str, model: Path, options: BundleConfig
+) -> dict[str, Any]:
     """The content of bundle.json; UserError for a model that does not load or a tokenizer that is of Python alone."""
     tokenizer = common.tokenizer_of(source)
     if not tokenizer.is_fast:
         raise UserError(f"{source} has no tokenizer.json, and the tokenizers library needs one; use a fast tokenizer")
-    config = checkpoint.model_config(source)
+    config = models.config_of(source)
     with session.Session(model) as live:
         names = live.inputs
     return {
         "schema": SCHEMA,
-        "artifact": f"{manifest.metrics['kind']}_{precision}",
+        "artifact": f"{manifest.metrics.kind}_{precision}",
         "precision": precision,
         "task": manifest.task.name,
         **tasks.of(manifest.task).bundled(manifest.task, tokenizer, config, options.max_new_tokens),
@@ -159,8 +161,8 @@ def _describe(source: Path, manifest: Manifest, precision: str, model: Path, opt
         "inputs": names,
         "vocabulary_size": config.vocab_size,
         "longest_input": architectures.longest_input(config),
-        "onnxruntime": _oldest_runtime(model, Target.parse(manifest.metrics["target"])),
-        "export": checkpoint.fingerprint(source),
+        "onnxruntime": _oldest_runtime(model, Target.parse(manifest.metrics.target)),
+        "export": lineage.fingerprint(source),
         "made_from": {
             "base": naming.named(manifest.base),
             "architecture": manifest.architecture,
@@ -182,8 +184,8 @@ def _fill(folder: Path, source: Path, model: Path, described: dict[str, Any]) ->
         shutil.copyfile(path, folder / path.name)
     requirements = (folder / REQUIREMENTS).read_text(encoding="utf-8")
     needed = requirements.replace(f"onnxruntime>={OLDEST_RUNTIME}", f"onnxruntime>={described['onnxruntime']}")
-    checkpoint.write_text(folder / REQUIREMENTS, needed)
-    checkpoint.write_json(folder / "bundle.json", described)
+    folders.write_text(folder / REQUIREMENTS, needed)
+    folders.write_json(folder / "bundle.json", described)
 
 
 def _oldest_runtime(model: Path, target: Target) -> str:
@@ -213,7 +215,7 @@ def _int8_widths(graph: "GraphProto") -> Iterator[int]:
             yield shape[1] // (3 * heads) if heads else shape[1]
 
 
-def _require_same_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase, manifest: Manifest) -> None:
+def _require_same_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase, manifest: ExportManifest) -> None:
     """GateError unless predict.py feeds the model with what validation does, padding and all."""
     from ..runtime import answers
 
@@ -248,10 +250,10 @@ def _require_same_prompts(
 def _pack(folder: Path, name: str, archive: Path) -> None:
     """Zip a bundle's files below `name/`; equal bundles give equal archives."""
     with zipfile.ZipFile(archive, "w") as packed:
-        for path in sorted([*checkpoint.contents(folder), folder / checkpoint.MANIFEST]):
+        for path in sorted([*lineage.contents(folder), folder / folders.MANIFEST]):
             entry = zipfile.ZipInfo(f"{name}/{path.name}")
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             entry.file_size = path.stat().st_size
             with path.open("rb") as stream, packed.open(entry, "w") as target:
                 shutil.copyfileobj(stream, target, 1 << 20)
-    checkpoint.fsync(archive)
+    folders.fsync(archive)

@@ -7,13 +7,14 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import checkpoint, interfaces, loading, tasks
+from .. import interfaces, loading, tasks
 from ..errors import UserError
 from ..evaluation import inputs, parity
 from ..evaluation.inputs import Logits
 from ..evaluation.parity import Gate, Parity
 from ..interfaces import examination
 from ..progress import tell
+from ..store import outputs
 from ..tasks import Collator, Spec
 
 GATE_ROWS = 64
@@ -88,7 +89,7 @@ def measured_here(path: Path, key: dict[str, Any]) -> bool:
 
     A key without the two, of a result that depends on neither, is compared alone.
     """
-    if checkpoint.has_result(path, key):
+    if outputs.has_result(path, key):
         return True
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         before = json.loads(path.read_text(encoding="utf-8"))["key"]

@@ -7,16 +7,17 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import checkpoint, digests, distributed, interfaces, naming, targets, tasks
+from .. import digests, distributed, interfaces, models, naming, targets, tasks
 from ..adapters import model as adapters
-from ..checkpoint import Manifest
 from ..configs import OPSETS, ExportConfig, Precision
 from ..errors import UserError, first_line
 from ..evaluation import inputs, parity, session
 from ..evaluation.inputs import Batch
 from ..exporting import files, metadata, ort_format, precision
 from ..progress import step
-from ..store import lock, watch
+from ..store import folders, lineage, lock, outputs, watch
+from ..store.manifest import ExportManifest, Manifest
+from ..store.stage_metrics import ExportMetrics
 from ..targets import Target
 from . import common, vocabulary
 
@@ -38,15 +39,15 @@ CALIBRATION_EXAMPLES = 256
 @watch.steady("source")
 def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = False) -> Path:
     """Write the model in `source` as ONNX graphs, in every precision, with what Optimum needs to run them."""
-    parent = checkpoint.read(source, "finetune", "prune")
+    parent = Manifest.read(source, "finetune", "prune")
     config, target = resolve(config)
     assert config.precision is not None and config.graph is not None and config.opset is not None
     resolved = config.resolved()
     read = vocabulary.fingerprints(config)
     if config.target not in targets.known():
         read["target"] = digests.sha256(Path(config.target))
-    link = checkpoint.link_parent(source, output)
-    if checkpoint.up_to_date(output, "export", resolved, {"parent": link.fingerprint, **read}, overwrite):
+    link = lineage.link(source, output)
+    if outputs.up_to_date(output, "export", resolved, {"parent": link.fingerprint, **read}, overwrite):
         return output
     session.runtime()
     interface = interfaces.of(parent.architecture)
@@ -57,7 +58,7 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
     watch.require_steady()
     vocabulary.require_unchanged(config, read)
     rules = precision.Rules(target.reduce_range, target.signed_activations, config.block_size)
-    with checkpoint.writing(output, overwrite) as folder:
+    with folders.writing(output, overwrite) as folder:
         fp32 = folder / ARTIFACTS["fp32"]
         model.config.save_pretrained(folder)
         with step(interface.describe(model, config.graph)):
@@ -83,19 +84,18 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
             with step("write .ort"):
                 ort_format.write(folder)
         if generation_config:
-            checkpoint.write_json(folder / GENERATION_CONFIG, generation_config)
+            folders.write_json(folder / GENERATION_CONFIG, generation_config)
         common.save_tokenizer(tokenizer, folder)
-        manifest = checkpoint.child_of(
+        manifest = ExportManifest.child_of(
             parent,
             link,
-            stage="export",
             config=resolved,
             structure=parent.structure,
             inputs=read,
             seed=parent.seed,
-            metrics=metrics | {"target": target.resolved()},
+            metrics=ExportMetrics(**metrics, target=target.resolved()),
         )
-        checkpoint.write_manifest(folder, manifest)
+        manifest.write(folder)
     return output
 
 
@@ -148,7 +148,7 @@ def _merged(
 ) -> PreTrainedModel:
     """The plain model of a stage folder; of an adapter, what the merge gate measured goes into `metrics`."""
     if parent.stage != "finetune":
-        return checkpoint.load(source)
+        return models.load(source)
     model = adapters.load(source)
     rows = tasks.encode(parent.task, "validation", tokenizer)
     common.tell_read(validation=rows)
@@ -196,7 +196,7 @@ def _about(
     }
 
 
-def artifacts(folder: Path, manifest: Manifest) -> dict[Precision, Path]:
+def artifacts(folder: Path, manifest: ExportManifest) -> dict[Precision, Path]:
     """The ONNX files of an export folder, by precision; UserError if one that it should hold is gone."""
     paths = {name: folder / file for name, file in ARTIFACTS.items() if name in manifest.config["precision"]}
     for path in paths.values():

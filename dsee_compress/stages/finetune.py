@@ -5,15 +5,16 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import architectures, checkpoint, data, pretrained, tasks
+from .. import architectures, data, pretrained, tasks
 from ..adapters import model as adapters
-from ..checkpoint import Manifest
 from ..configs import FinetuneConfig
 from ..errors import UserError
 from ..evaluation import parity
 from ..progress import step
 from ..pruning import selection
-from ..store import lock
+from ..store import folders, lock, outputs, resume, versions
+from ..store.manifest import FinetuneManifest
+from ..store.stage_metrics import Fed, FinetuneMetrics, Training
 from ..training import losses, trainer
 from . import common
 
@@ -28,7 +29,7 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
         "model": pretrained.fingerprint(location, config.model_sha256),
         "data": data.fingerprint(data_location, "train", "validation"),
     }
-    if checkpoint.up_to_date(output, "finetune", resolved, inputs, overwrite):
+    if outputs.up_to_date(output, "finetune", resolved, inputs, overwrite):
         return output
     trainer.resolve_precision(config.precision, trainer.resolve_device(config.device))
     pretrained.load_config(location, config.task, trusted=config.trust_remote_code)
@@ -49,8 +50,8 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
 
     kind = tasks.of(task)
     collator = kind.collator(tokenizer)
-    with checkpoint.writing(output, overwrite) as folder:
-        state = checkpoint.resumable(output, {"config": resolved, **inputs})
+    with folders.writing(output, overwrite) as folder:
+        state = resume.state(output, {"config": resolved, **inputs})
         penalty = losses.slimming(model, config.slimming) if config.slimming else None
         training = trainer.train(model, kind, rows, collator, config, config.epochs, state, "fine-tune", penalty)
         with step("validate and save"):
@@ -67,7 +68,7 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
                 inputs=inputs,
                 seed=config.seed,
             )
-    checkpoint.discard_resumable(output)
+    resume.discard(output)
     return output
 
 
@@ -88,16 +89,15 @@ def write(
     measured = common.validation_metrics(described["task"], model, validation, collator, batch_size)
     adapters.save(model, folder)
     common.save_tokenizer(tokenizer, folder)
-    fed = {"inputs": tokenizer.model_input_names, "padding": tokenizer.pad_token_id}
-    manifest = Manifest(
-        stage="finetune",
+    fed = Fed(inputs=tokenizer.model_input_names, padding=tokenizer.pad_token_id)
+    manifest = FinetuneManifest(
         architecture=model.config.model_type,
         structure=selection.whole(model),
         parent=None,
-        versions=checkpoint.library_versions(),
-        metrics={**adapters.count(model), "fed": fed, "training": training, "validation": measured},
+        versions=versions.of_libraries(),
+        metrics=FinetuneMetrics(**adapters.count(model), fed=fed, training=Training(**training), validation=measured),
         **described,
     )
-    checkpoint.write_manifest(folder, manifest)
+    manifest.write(folder)
     gate = common.GateRows(described["task"], validation, tokenizer)
     gate.require_same(parity.RELOAD, gate.logits(model), adapters.load(folder))

@@ -6,11 +6,12 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, TextStreamer, set_seed
 
-from .. import checkpoint, tasks
+from .. import tasks
 from ..configs import GenerateConfig
 from ..errors import UserError
 from ..evaluation import decoding, session
 from ..evaluation.generator import OnnxGenerator
+from ..store.manifest import ExportManifest
 from ..tasks import generation
 from . import common
 from .export import artifacts
@@ -26,7 +27,7 @@ def generate(folder: Path, sources: list[str], config: GenerateConfig, tell: Tol
     folder that does not write, or a source without a text.
     """
     session.runtime()
-    manifest = checkpoint.read(folder, "export")
+    manifest = ExportManifest.read(folder)
     if tasks.of(manifest.task).head != "language":
         raise UserError(f"{folder} answers {manifest.task.name} and does not write; use the bundle's predict.py")
     there = artifacts(folder, manifest)

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import torch
 
-from .. import architectures, checkpoint, data, digests, distributed, pretrained, tasks
+from .. import architectures, data, digests, distributed, pretrained, tasks
 from ..adapters import model as adapters
 from ..adapters import peft
 from ..configs import ImportPeftConfig
 from ..errors import UserError
 from ..progress import step
-from ..store import lock, watch
+from ..store import folders, lock, outputs, watch
+from ..store.manifest import FinetuneManifest
 from . import common, finetune
 
 UNTRAINED = {"seconds": 0.0, "steps": 0, "device": "cpu", "precision": "fp32"}
@@ -37,7 +38,7 @@ def import_peft(source: Path, config: ImportPeftConfig, output: Path, overwrite:
         "model": pretrained.fingerprint(location, config.model_sha256),
         "data": data.fingerprint(data_location, "train", "validation"),
     }
-    if checkpoint.up_to_date(output, "finetune", resolved, inputs, overwrite):
+    if outputs.up_to_date(output, "finetune", resolved, inputs, overwrite):
         return output
     with step("read the adapter and the data"):
         task = tasks.describe(data_location, config)
@@ -55,7 +56,7 @@ def import_peft(source: Path, config: ImportPeftConfig, output: Path, overwrite:
             random = [name for name in missing if not torch.equal(model.state_dict()[name], other.state_dict()[name])]
             if random:
                 raise UserError(f"neither {source} nor the model {config.model!r} holds {random[0]!r} of the task head")
-    with checkpoint.writing(output, overwrite) as folder, step("validate and save"):
+    with folders.writing(output, overwrite) as folder, step("validate and save"):
         finetune.write(
             folder,
             model.eval(),
@@ -77,12 +78,12 @@ def import_peft(source: Path, config: ImportPeftConfig, output: Path, overwrite:
 @watch.steady("source")
 def export_peft(source: Path, output: Path, overwrite: bool = False) -> Path:
     """Write the updates and the task head in the adapter folder `source` to `output`, for PEFT to load."""
-    manifest = checkpoint.read(source, "finetune")
+    manifest = FinetuneManifest.read(source)
     if output.exists() and not (overwrite and (output / peft.CONFIG).is_file()):
         raise UserError(f"{output} already exists; choose another output, or use --overwrite to replace an adapter")
     with step("write the adapter"):
         model = adapters.load(source)
         watch.require_steady()
-        with checkpoint.writing(output, overwrite) as folder:
+        with folders.writing(output, overwrite) as folder:
             peft.write(model, adapters.update_of(manifest), manifest.config["model"], folder)
     return output

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import interfaces, targets
-from ..checkpoint import Manifest
 from ..configs import Precision
 from ..evaluation import arithmetic
+from ..store.manifest import ExportManifest
 from ..targets import Target
 
 VERDICT = "not validated here"
@@ -27,14 +27,14 @@ class Place(NamedTuple):
     """Why it is not asked here; empty if it is."""
 
 
-def of_artifacts(manifest: Manifest) -> dict[str, Place]:
+def of_artifacts(manifest: ExportManifest) -> dict[str, Place]:
     """The place of every artifact of an export, `onnx_fp32` and so on."""
-    target = Target.parse(manifest.metrics["target"])
+    target = Target.parse(manifest.metrics.target)
     names: list[Precision] = manifest.config["precision"]
     return {f"onnx_{precision}": _place(manifest, target, precision) for precision in names}
 
 
-def _place(manifest: Manifest, target: Target, precision: Precision) -> Place:
+def _place(manifest: ExportManifest, target: Target, precision: Precision) -> Place:
     card = precision == "fp16" or target.provider == "cuda"
     missing = _missing_card(manifest) if card else ""
     if card and not missing:
@@ -47,7 +47,7 @@ def _place(manifest: Manifest, target: Target, precision: Precision) -> Place:
     return Place("cpu")
 
 
-def _missing_card(manifest: Manifest) -> str:
+def _missing_card(manifest: ExportManifest) -> str:
     """Why a model does not run on a CUDA card here; empty if it does."""
     missing = arithmetic.obstacle("cuda")
     if not missing and interfaces.of(manifest.architecture).TORCH_ON_CARD:
@@ -57,8 +57,9 @@ def _missing_card(manifest: Manifest) -> str:
     return missing
 
 
-def _saturates_here_alone(manifest: Manifest, target: Target, precision: Precision) -> bool:
+def _saturates_here_alone(manifest: ExportManifest, target: Target, precision: Precision) -> bool:
     """Whether int8 gives other answers here than on its target, whose sums are not cut; 7-bit weights fit anywhere."""
-    if precision not in ("int8", "int8_static") or manifest.metrics[precision]["reduce_range"]:
+    made = {"int8": manifest.metrics.int8, "int8_static": manifest.metrics.int8_static}.get(precision)
+    if made is None or made.reduce_range:
         return False
     return bool(targets.obstacle(target)) and arithmetic.saturates()

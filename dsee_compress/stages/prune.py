@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .. import architectures, checkpoint, data, tasks
+from .. import architectures, data, models, tasks
 from ..adapters import model as adapters
-from ..checkpoint import Structure
 from ..configs import PruneConfig
 from ..costs import flops
 from ..evaluation import parity
@@ -19,10 +18,12 @@ from ..evaluation.parity import Parity
 from ..progress import step
 from ..pruning import masking, selection, surgery
 from ..pruning.importance import Evidence
-from ..store import lock, watch
+from ..store import folders, lineage, lock, outputs, resume, watch
+from ..store.manifest import FinetuneManifest, PruneManifest
+from ..store.stage_metrics import PruneMetrics, Retraining
+from ..store.structure import Structure
 from ..tasks import Collator
 from ..training import losses, trainer
-from ..weights import save_tensors, weights_of
 from . import common
 from .common import GateRows
 
@@ -38,17 +39,17 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
     A removed head or neuron gives zero and learns nothing, just as a masked one does, so the model is cut before it
     is trained again: the removal gate holds the masked model against the cut one, and retuning costs what is left.
     """
-    parent = checkpoint.read(source, "finetune")
+    parent = FinetuneManifest.read(source)
     resolved = config.resolved()
-    link = checkpoint.link_parent(source, output)
+    link = lineage.link(source, output)
     data_location = data.locate(parent.task.data)
     inputs = {"data": data.fingerprint(data_location, "train", "validation")}
     identity = {"parent": link.fingerprint, **inputs}
-    if checkpoint.up_to_date(output, "prune", resolved, identity, overwrite):
+    if outputs.up_to_date(output, "prune", resolved, identity, overwrite):
         return output
     task, device = tasks.of(parent.task), trainer.resolve_device(config.device)
     trainer.resolve_precision(config.precision, device)
-    architectures.require_length(checkpoint.model_config(source), "sequence_length", config.sequence_length)
+    architectures.require_length(models.config_of(source), "sequence_length", config.sequence_length)
 
     with step("read the adapter and the data"):
         model = adapters.load(source)
@@ -63,8 +64,8 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
         extra = losses.distillation(adapters.merged_copy(model), task) if config.distill else None
         watch.require_steady()
 
-    with checkpoint.writing(output, overwrite) as folder:
-        state = checkpoint.resumable(output, {"config": resolved, **identity})
+    with folders.writing(output, overwrite) as folder:
+        state = resume.state(output, {"config": resolved, **identity})
         s1 = S1(model, config, gate, device)
         training: list[dict[str, Any]] = []
         for number in range(1, config.steps + 1):
@@ -81,31 +82,30 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
             merged = gate.logits(model)
             merge = gate.compare(parity.MERGE, retuned, merged)
             measured = common.validation_metrics(parent.task, model, validation, collator, config.batch_size)
-            save_plain(model, folder)
+            models.save(model, folder)
             common.save_tokenizer(tokenizer, folder)
-            metrics = {
-                "merge_max_abs": merge.max_abs,
-                "removal_max_abs": max((proof.max_abs for proof in s1.removals), default=0.0),
-                "label_agreement": parity.least_agreement(*(proof.label_agreement for proof in (merge, *s1.removals))),
-                "weight_sparsity": weight_sparsity(model),
-                "flops": flops.compare(model.config, s1.whole, s1.kept, config.sequence_length, reads=task.reads),
-                "parameters": sum(parameter.numel() for parameter in model.parameters()),
-                "training": training[-1] | {"seconds": sum(part["seconds"] for part in training)} if training else {},
-                "validation": measured,
-            }
-            manifest = checkpoint.child_of(
+            metrics = PruneMetrics(
+                merge_max_abs=merge.max_abs,
+                removal_max_abs=max((proof.max_abs for proof in s1.removals), default=0.0),
+                label_agreement=parity.least_agreement(*(proof.label_agreement for proof in (merge, *s1.removals))),
+                weight_sparsity=weight_sparsity(model),
+                flops=flops.compare(model.config, s1.whole, s1.kept, config.sequence_length, reads=task.reads),
+                parameters=sum(parameter.numel() for parameter in model.parameters()),
+                training=_together(training),
+                validation=measured,
+            )
+            manifest = PruneManifest.child_of(
                 parent,
                 link,
-                stage="prune",
                 config=resolved,
                 structure=s1.kept,
                 inputs=inputs,
                 seed=config.seed,
                 metrics=metrics,
             )
-            checkpoint.write_manifest(folder, manifest)
-            gate.require_same(parity.RELOAD, merged, checkpoint.load(folder))
-    checkpoint.discard_resumable(output)
+            manifest.write(folder)
+            gate.require_same(parity.RELOAD, merged, models.load(folder))
+    resume.discard(output)
     return output
 
 
@@ -125,7 +125,7 @@ class S1:
         """Go on to `part` of the goal. The choice is kept in `state`, so that a run that goes on makes the same."""
         choose = self._choose_units if self._config.structured else self._choose_weights
         self._model.to(self._device)
-        chosen = checkpoint.remembered(state / "s1.safetensors", partial(choose, evidence, part))
+        chosen = resume.remembered(state / "s1.safetensors", partial(choose, evidence, part))
         self._model.to("cpu")
         adapters.fold_gains(self._model)
         if self._config.structured:
@@ -150,16 +150,15 @@ class S1:
         self.kept = smaller
 
 
+def _together(trainings: list[dict[str, Any]]) -> Retraining:
+    """The last training of several, with the time of all."""
+    return Retraining(**trainings[-1] | {"seconds": sum(each["seconds"] for each in trainings)} if trainings else {})
+
+
 def weight_sparsity(model: PreTrainedModel) -> float:
     """Share of zeros among the weights of all layers' Linears."""
     weights: list[Any] = [linear.weight for _, _, linear in architectures.named_linears(model)]
     return float(sum((weight == 0).sum().item() for weight in weights) / sum(weight.numel() for weight in weights))
-
-
-def save_plain(model: PreTrainedModel, folder: Path) -> None:
-    """Write `model.safetensors` and `config.json`."""
-    save_tensors(weights_of(model), folder / "model.safetensors")
-    model.config.save_pretrained(folder)
 
 
 def _batches(rows: Any, collator: Collator, config: PruneConfig, device: str) -> Iterable[dict[str, Tensor]]:

@@ -1,21 +1,34 @@
 """Results of a run → report.json, report.md and one self-contained report.html."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import architectures, checkpoint, distributed, interfaces, naming
-from ..checkpoint import Manifest
+from .. import architectures, distributed, interfaces, models, naming
 from ..costs import flops
 from ..errors import UserError
 from ..evaluation import parity, shares
 from ..progress import step
 from ..reporting import devices, figures, render
-from ..store import lock, results, watch
-from . import benchmark, validate, vocabulary
+from ..store import folders, lineage, lock, results, watch
+from ..store.manifest import ExportManifest, FinetuneManifest, PruneManifest
+from . import benchmark, validate
 
 SCHEMA = 1
 DEVICES = "devices.json"
 """In the export folder, beside its other results: what was measured on devices, so that later reports show it, too."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What a report is of."""
+
+    tuned: FinetuneManifest
+    pruned: PruneManifest
+    pruned_folder: Path
+    exported: ExportManifest
+    folder: Path
+    """Of the export."""
 
 
 @distributed.in_main
@@ -27,11 +40,11 @@ def report(run: Path, add: list[Path]) -> Path:
     It names models and data, and holds no path of this machine.
     `add` are files that a bundle's bench.py wrote on a device; this report and later ones show what is in them.
     """
-    folder = run if (run / checkpoint.MANIFEST).is_file() else run / "export"
+    folder = run if (run / folders.MANIFEST).is_file() else run / "export"
     watch.also(folder)
-    manifest = checkpoint.read(folder, "export")
-    chain = {described.stage: (path, described) for path, described in validate.lineage(folder, manifest)}
-    missing = [stage for stage in ("finetune", "prune") if stage not in chain]
+    manifest = ExportManifest.read(folder)
+    made = {described.stage: path for path, described in lineage.to_first(folder, manifest)}
+    missing = [stage for stage in ("finetune", "prune") if stage not in made]
     if missing:
         raise UserError(
             f"{folder} cannot be reported on: a report compares a pruned model with the one before, and the "
@@ -45,22 +58,25 @@ def report(run: Path, add: list[Path]) -> Path:
         )
     measured = _result(folder, benchmark.RESULT, "benchmark")
     _require_all(folder, manifest, validation, measured)
-    export = checkpoint.fingerprint(folder)
+    export = lineage.fingerprint(folder)
     measured_elsewhere = devices.together(folder / DEVICES, add, export)
+    chain = Chain(
+        FinetuneManifest.read(made["finetune"]), PruneManifest.read(made["prune"]), made["prune"], manifest, folder
+    )
     with step("write the report"):
         content = compose(chain, validation, measured)
         content |= {"export": export, "devices": measured_elsewhere}
         markdown, html = render.markdown(content), render.html(content, figures.draw(content))
         watch.require_steady()
         if add:
-            checkpoint.write_json(folder / DEVICES, {"key": {"folder": export}, "devices": measured_elsewhere})
-        checkpoint.write_json(run / "report.json", content)
-        checkpoint.write_text(run / "report.md", markdown)
-        checkpoint.write_text(run / "report.html", html)
+            folders.write_json(folder / DEVICES, {"key": {"folder": export}, "devices": measured_elsewhere})
+        folders.write_json(run / "report.json", content)
+        folders.write_text(run / "report.md", markdown)
+        folders.write_text(run / "report.html", html)
     return run
 
 
-def _require_all(folder: Path, manifest: Manifest, validation: dict[str, Any], measured: dict[str, Any]) -> None:
+def _require_all(folder: Path, manifest: ExportManifest, validation: dict[str, Any], measured: dict[str, Any]) -> None:
     """UserError unless the results tell of all that a report shows."""
     if not {"dense_finetuned", "pruned"} <= validation["accuracy"].keys():
         raise UserError(
@@ -74,19 +90,12 @@ def _require_all(folder: Path, manifest: Manifest, validation: dict[str, Any], m
         )
 
 
-def compose(
-    chain: dict[Any, tuple[Path, Manifest]], validation: dict[str, Any], measured: dict[str, Any]
-) -> dict[str, Any]:
+def compose(chain: Chain, validation: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
     """The content of report.json (DESIGN section 9) but for the devices."""
-    tuned = chain["finetune"][1]
-    pruned_folder, pruned = chain["prune"]
-    exported = chain["export"][1]
-    length = measured["key"]["config"]["sequence_length"][0]
-    architecture = checkpoint.model_config(pruned_folder)
+    tuned, pruned, exported = chain.tuned, chain.pruned, chain.exported
     # Without an fp32 artifact there is only the comparison that the export made before it was removed.
-    export_proofs = [exported.metrics, *([validation["parity"]] if validation["parity"] else [])]
-    dense_parameters = tuned.metrics["base_parameters"] + tuned.metrics["task_head_parameters"]
-    narrowed = exported.metrics.get("narrowed", {"nodes": 0, "attention": 0})
+    proofs = [exported.metrics.model_dump(), *([validation["parity"]] if validation["parity"] else [])]
+    trimmed, narrowed = exported.metrics.vocabulary, exported.metrics.narrowed
     content = {
         "schema": SCHEMA,
         "task": {
@@ -99,44 +108,42 @@ def compose(
         },
         "model": {"base": naming.named(tuned.base), "architecture": tuned.architecture},
         "training": {
-            **{
-                name: tuned.metrics[name]
-                for name in ("trainable_parameters", "trainable_fraction", "task_head_parameters")
-            },
-            "seconds": tuned.metrics["training"]["seconds"],
-            "retune_seconds": pruned.metrics["training"].get("seconds", 0.0),
-            "device": tuned.metrics["training"]["device"],
+            "trainable_parameters": tuned.metrics.trainable_parameters,
+            "trainable_fraction": tuned.metrics.trainable_fraction,
+            "task_head_parameters": tuned.metrics.task_head_parameters,
+            "seconds": tuned.metrics.training.seconds,
+            "retune_seconds": pruned.metrics.training.seconds,
+            "device": tuned.metrics.training.device,
             "seed": tuned.seed,
         },
         "structure": {
             "heads": pruned.structure.head_counts,
             "neurons": pruned.structure.neuron_counts,
-            "weight_sparsity": pruned.metrics["weight_sparsity"],
+            "weight_sparsity": pruned.metrics.weight_sparsity,
             "dense_heads": tuned.structure.head_counts,
             "dense_neurons": tuned.structure.neuron_counts,
             "kept_heads": pruned.structure.heads,
         },
         "cost": {
             "parameters": {
-                "dense": dense_parameters,
-                "final": pruned.metrics["parameters"]
-                - exported.metrics.get("vocabulary", {}).get("parameters_removed", 0),
+                "dense": tuned.metrics.base_parameters + tuned.metrics.task_head_parameters,
+                "final": pruned.metrics.parameters - (trimmed.parameters_removed if trimmed else 0),
             },
             "flops": flops.compare(
-                architecture,
+                models.config_of(chain.pruned_folder),
                 tuned.structure,
                 pruned.structure,
-                length,
-                reads="first token" if narrowed["nodes"] > 0 else "all tokens",
-                one_query=narrowed["attention"] > 0,
-            ),
+                measured["key"]["config"]["sequence_length"][0],
+                reads="first token" if narrowed.nodes > 0 else "all tokens",
+                one_query=narrowed.attention > 0,
+            ).model_dump(),
         },
         "parity": {
-            "merge_max_abs": pruned.metrics["merge_max_abs"],
-            "removal_max_abs": pruned.metrics["removal_max_abs"],
-            "export_max_abs": max(proof["export_max_abs"] for proof in export_proofs),
+            "merge_max_abs": pruned.metrics.merge_max_abs,
+            "removal_max_abs": pruned.metrics.removal_max_abs,
+            "export_max_abs": max(proof["export_max_abs"] for proof in proofs),
             "label_agreement": parity.least_agreement(
-                *(proof["label_agreement"] for proof in (pruned.metrics, *export_proofs))
+                pruned.metrics.label_agreement, *(proof["label_agreement"] for proof in proofs)
             ),
         },
         "accuracy": validation["accuracy"],
@@ -147,22 +154,22 @@ def compose(
         "latency": measured["latency"],
         "latency_grid": measured["grid"],
         "latency_not_measured": measured["not_measured"],
-        "target": {"name": naming.named(exported.config["target"]), **exported.metrics["target"]},
+        "target": {"name": naming.named(exported.config["target"]), **exported.metrics.target},
         "files": measured["size"],
-        "size": _sizes(*chain["export"], measured["size"]),
-        "vocabulary": _vocabulary(*chain["export"], validation),
+        "size": _sizes(chain.folder, exported, measured["size"]),
+        "vocabulary": _vocabulary(chain.folder, exported, validation),
         "latency_reference": measured["reference"],
         "latency_turns": measured["turns"],
         "environment": measured["environment"],
         "pipeline": [
-            {"stage": name, "config": naming.named_options(described.config), "metrics": described.metrics}
-            for name, (_, described) in chain.items()
+            {"stage": made.stage, "config": naming.named_options(made.config), "metrics": made.metrics.model_dump()}
+            for made in (tuned, pruned, exported)
         ],
     }
     return content | interfaces.of(tuned.architecture).in_report(tuned, pruned, exported, validation)
 
 
-def _sizes(folder: Path, exported: Manifest, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _sizes(folder: Path, exported: ExportManifest, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What each part of the model weighs in each file of the export folder; `rest` is the graph and small tensors."""
     family = architectures.get(exported.architecture)
     total = {row["artifact"]: row["size_mb"] for row in rows}
@@ -175,14 +182,15 @@ def _sizes(folder: Path, exported: Manifest, rows: list[dict[str, Any]]) -> list
     return sizes
 
 
-def _vocabulary(folder: Path, exported: Manifest, validation: dict[str, Any]) -> dict[str, Any] | None:
+def _vocabulary(folder: Path, exported: ExportManifest, validation: dict[str, Any]) -> dict[str, Any] | None:
     """How far the vocabulary was trimmed and what that saved in each file; None if it was not.
 
     `examples_alike` are those whose tokens all stayed.
     """
-    if not vocabulary.is_trimmed(exported):
+    trimmed = exported.metrics.vocabulary
+    if trimmed is None:
         return None
-    before, after = (exported.metrics["vocabulary"][name] for name in ("before", "after"))
+    before, after = trimmed.before, trimmed.after
     saved = {
         name: shares.vocabulary_megabytes(path, after) * (before - after) / after
         for name, path in benchmark.name_artifacts(folder, exported).items()
@@ -203,6 +211,6 @@ def _result(folder: Path, name: str, command: str) -> dict[str, Any]:
         content = results.read(path)
     except ValueError as error:
         raise UserError(f"{path} is damaged; run dsee-compress {command} {folder} again") from error
-    if content["key"]["folder"] != checkpoint.fingerprint(folder):
+    if content["key"]["folder"] != lineage.fingerprint(folder):
         raise UserError(f"{path} is of an earlier content of its folder; run dsee-compress {command} {folder} again")
     return content

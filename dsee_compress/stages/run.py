@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import checkpoint, targets
-from ..checkpoint import Stage
+from .. import targets
 from ..configs import RunConfig
 from ..errors import UserError, first_line, shown
 from ..option_types import split_commas
-from ..store import lock
+from ..store import folders, lock, outputs
+from ..store.manifest import ExportManifest, Stage
 from ..yaml_text import from_yaml
 
 if TYPE_CHECKING:
@@ -124,15 +124,15 @@ def check(config: RunConfig, run: Path) -> list[str]:
 
     if run.is_file():
         raise UserError(f"{run} is a file; give a folder for the run")
-    if (run / checkpoint.MANIFEST).is_file():
+    if (run / folders.MANIFEST).is_file():
         raise UserError(f"{run} is a stage folder; give another folder for the run")
     for folder, stage in FOLDERS.items():
-        checkpoint.require_own(run / folder, stage)
+        outputs.require_own(run / folder, stage)
     exported, _ = export.resolve(config.export)
     session.require_provider(config.benchmark.provider or "cpu")
     benchmark.others(config.benchmark)
     if config.benchmark.baseline is not None:
-        checkpoint.read(Path(config.benchmark.baseline), "export")
+        ExportManifest.read(Path(config.benchmark.baseline))
     location = pretrained.locate(config.finetune.model)
     pretrained.fingerprint(location, config.finetune.model_sha256)
     examined = pretrained.examine(

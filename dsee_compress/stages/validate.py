@@ -6,9 +6,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .. import checkpoint, data, distributed, interfaces, tasks
+from .. import data, distributed, interfaces, tasks
 from ..adapters import model as adapters
-from ..checkpoint import Manifest
 from ..configs import ValidateConfig
 from ..errors import GateError
 from ..evaluation import bootstrap, environment, parity, session
@@ -18,7 +17,8 @@ from ..interfaces import examination
 from ..interfaces.examination import Answers, Examination
 from ..metrics import METRICS, Metric
 from ..progress import step, tell
-from ..store import lock, watch
+from ..store import folders, lineage, lock, watch
+from ..store.manifest import ExportManifest, Manifest
 from . import common, places, vocabulary
 from .export import ARTIFACTS, artifacts
 from .places import Place
@@ -37,22 +37,23 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
     `max_drop`, or if the whole way costs more than `max_compression_drop`; nothing is written then. An artifact that
     this machine does not run as its target does (`places`) is not asked, and its gates say so.
     """
-    manifest = checkpoint.read(folder, "finetune", "prune", "export")
-    if manifest.stage == "export":
+    manifest = Manifest.read(folder, "finetune", "prune", "export")
+    asked = {}
+    if isinstance(manifest, ExportManifest):
         session.runtime()
-    asked = places.of_artifacts(manifest) if manifest.stage == "export" else {}
+        asked = places.of_artifacts(manifest)
     missing = {name: place.obstacle for name, place in asked.items() if place.obstacle}
     task = manifest.task.model_copy(update={"data": data.locate(config.data or manifest.task.data)})
-    chain, trimmed = lineage(folder, manifest), vocabulary.is_trimmed(manifest)
+    chain, trimmed = lineage.to_first(folder, manifest), vocabulary.is_trimmed(manifest)
     read = data.fingerprint(task.data, config.split)
     key = {
         "config": config.resolved() | {"data": task.data},
-        "folder": checkpoint.fingerprint(folder),
+        "folder": lineage.fingerprint(folder),
         "lineage": [made.stage for _, made in chain],
         "data": read,
         "places": {name: [*place] for name, place in asked.items()},
     }
-    if manifest.stage == "export":
+    if isinstance(manifest, ExportManifest):
         key |= environment.of_answers()
     if not overwrite and common.measured_here(folder / RESULT, key):
         return folder
@@ -95,19 +96,8 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
         "predictions": {name: exam.as_json(values) for name, values in predictions.items()},
     }
     watch.require_steady()
-    checkpoint.write_json(folder / RESULT, result)
+    folders.write_json(folder / RESULT, result)
     return folder
-
-
-def lineage(folder: Path, manifest: Manifest) -> list[tuple[Path, Manifest]]:
-    """`folder` and what it was made from, first to last, as far as it is still there."""
-    chain = [(folder, manifest)]
-    while chain[0][1].parent is not None:
-        parent = checkpoint.parent_of(*chain[0])
-        if parent is None:
-            break
-        chain.insert(0, (parent, checkpoint.read(parent)))
-    return chain
 
 
 def _answers_of_lineage(
@@ -119,7 +109,7 @@ def _answers_of_lineage(
         tell(f"{chain[0][0]}: its parent folder is gone or changed; measuring without it")
     for source, described in chain:
         exam = exams[vocabulary.is_trimmed(described)]
-        if described.stage == "export":
+        if isinstance(described, ExportManifest):
             for precision, path in artifacts(source, described).items():
                 name = f"onnx_{precision}"
                 if asked[name].obstacle:

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import data, digests, tasks
-from ..checkpoint import Manifest
 from ..configs import ExportConfig
 from ..data import encoded
 from ..errors import GateError, UserError
 from ..evaluation import parity
 from ..exporting import vocabulary
+from ..store.manifest import ExportManifest, Manifest
 from ..tasks import Spec
 from . import common
 
@@ -47,7 +47,7 @@ def require_unchanged(config: ExportConfig, before: dict[str, str]) -> None:
 
 def is_trimmed(manifest: Manifest) -> bool:
     """Whether a stage folder has another vocabulary than what it was made from."""
-    return "vocabulary" in manifest.metrics
+    return isinstance(manifest, ExportManifest) and manifest.metrics.vocabulary is not None
 
 
 class Trimmed(NamedTuple):

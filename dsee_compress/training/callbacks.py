@@ -12,10 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from .. import checkpoint, digests, distributed
+from .. import digests, distributed
 from ..errors import UserError
 from ..progress import console, duration, pulse, tell
-from ..store import mark
+from ..store import folders, mark
 
 
 class CheckpointMarker(TrainerCallback):
@@ -40,7 +40,7 @@ class CheckpointMarker(TrainerCallback):
         folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
         files = [path for path in folder.iterdir() if path.is_file()]
         for path in files:
-            checkpoint.fsync(path)
+            folders.fsync(path)
         mark.write(folder, {path.name: digests.sha256(path) for path in files}, self.seconds)
 
 

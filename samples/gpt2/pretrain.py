@@ -23,8 +23,8 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
-from dsee_compress import checkpoint
 from dsee_compress.errors import UserError
+from dsee_compress.store import folders
 from dsee_compress.tasks.text import IGNORED
 
 TEXT = ["../shared/data/e2e:target", "../shared/data/sst2", "../shared/data/cola", "../shared/data/rte"]
@@ -248,10 +248,10 @@ def pretrain(options: argparse.Namespace) -> None:
     made |= train(model, documents(tokenizer, texts, options.seed), options.minutes * 60)
     perplexity = held_out_perplexity(model, tokenizer, held_out, options.seed)
     config.activation_function = "gelu_new"  # GPT-2's own name for the same function, whose code is slower to train
-    with checkpoint.writing(options.output, overwrite=False) as folder:
+    with folders.writing(options.output, overwrite=False) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        checkpoint.write_json(folder / "pretraining.json", made | {"held_out_perplexity": perplexity})
+        folders.write_json(folder / "pretraining.json", made | {"held_out_perplexity": perplexity})
     print(f"wrote {options.output}  {describe(made)}")
     for source, figures in perplexity.items():
         print(f"held-out perplexity of {source}:  {describe(figures)}")

@@ -10,11 +10,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForSequenceClassification
 
 import dsee_compress
-from dsee_compress import architectures, checkpoint
+from dsee_compress import architectures
 from dsee_compress.adapters import model as adapters
 from dsee_compress.adapters import peft
 from dsee_compress.configs import FinetuneConfig, Role
 from dsee_compress.errors import UserError
+from dsee_compress.models import config_of
+from dsee_compress.store.manifest import Manifest
 from dsee_compress.weights import load_tensors, save_tensors
 
 from ..fixtures import models
@@ -64,7 +66,7 @@ def lora(family: str, pretrained, folder, **options):
 
 @pytest.mark.parametrize("options", CONFIGS.values(), ids=CONFIGS.keys())
 def test_an_imported_adapter_gives_the_logits_of_peft(family, pretrained, data, tmp_path, options):
-    linears = architectures.get(checkpoint.model_config(pretrained).model_type).linears
+    linears = architectures.get(config_of(pretrained).model_type).linears
     theirs = lora(family, pretrained, tmp_path / "lora", **options(lambda role: linears[role]))
     folder = dsee_compress.import_peft(
         tmp_path / "lora", model=str(pretrained), data=str(data), output=tmp_path / "in", max_length=64
@@ -74,7 +76,7 @@ def test_an_imported_adapter_gives_the_logits_of_peft(family, pretrained, data, 
     torch.testing.assert_close(adapters.load(folder)(ids).logits, expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(dsee_compress.load(folder)(ids).logits, expected, atol=1e-5, rtol=0)
     trained = sum(p.numel() for name, p in theirs.named_parameters() if "lora_" in name)
-    assert checkpoint.read(folder).metrics["trainable_parameters"] == trained
+    assert Manifest.read(folder).metrics.trainable_parameters == trained
 
     back = dsee_compress.export_peft(folder, output=tmp_path / "back")
     base = AutoModelForSequenceClassification.from_pretrained(pretrained)
@@ -89,7 +91,7 @@ def test_an_imported_adapter_goes_on_as_a_finetuned_one(bert, data, tmp_path):
     dsee_compress.import_peft(tmp_path / "lora", **again)
     assert (folder / "dsee.json").stat().st_mtime_ns == stamp, "the same again is up to date"
     pruned = dsee_compress.prune(folder, output=tmp_path / "prune", heads=0.25, neurons=0.2, retune_epochs=1)
-    assert sum(checkpoint.read(pruned).structure.head_counts) < models.LAYERS * models.HEADS
+    assert sum(Manifest.read(pruned).structure.head_counts) < models.LAYERS * models.HEADS
     lora("bert", bert, tmp_path / "lora", r=2)
     with pytest.raises(UserError, match=r"was made otherwise .*rank was 4 and is now 2"):
         dsee_compress.import_peft(tmp_path / "lora", **again)

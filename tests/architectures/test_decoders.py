@@ -11,11 +11,11 @@ from transformers.pytorch_utils import Conv1D
 
 from dsee_compress import architectures
 from dsee_compress.adapters import model as adapters
-from dsee_compress.checkpoint import Structure
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.costs.flops import Flops
 from dsee_compress.pruning import masking, surgery
 from dsee_compress.pruning.importance import CRITERIA, Evidence
+from dsee_compress.store.structure import Structure
 from dsee_compress.weights import load_tensors, load_weights, save_tensors, weights_of
 
 from ..fixtures import decoders, models

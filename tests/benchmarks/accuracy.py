@@ -20,10 +20,11 @@ import numpy as np
 from transformers import PreTrainedModel
 
 import dsee_compress
-from dsee_compress import checkpoint, data, pretrained, tasks
+from dsee_compress import data, pretrained, tasks
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.evaluation import environment, inputs, parity
 from dsee_compress.evaluation.bootstrap import bootstrap
+from dsee_compress.store.manifest import Manifest, PruneManifest
 from dsee_compress.training import trainer
 
 from . import peers, results
@@ -74,9 +75,9 @@ def measure(name: str, folder: Path, seed: int, method: str, work: Path) -> dict
         else:
             made = dsee_compress.prune(tuned, output=here / method, seed=seed, **PRUNED[method])
         model = dsee_compress.load(made)
-        saved = checkpoint.read(made).metrics.get("flops", {"saved": 0.0})["saved"]
-        manifests = [checkpoint.read(path) for path in dict.fromkeys((tuned, made))]
-        seconds = sum(manifest.metrics["training"]["seconds"] for manifest in manifests)
+        manifests = [Manifest.read(path) for path in dict.fromkeys((tuned, made))]
+        saved = sum(each.metrics.flops.saved for each in manifests if isinstance(each, PruneManifest))
+        seconds = sum(manifest.metrics.training.seconds for manifest in manifests)
     return {
         "set": name,
         "seed": seed,

@@ -15,11 +15,13 @@ from optimum.commands import optimum_cli
 from transformers import AutoModelForSequenceClassification
 
 import dsee_compress
-from dsee_compress import checkpoint, loading, pretrained
-from dsee_compress.checkpoint import Structure
+from dsee_compress import loading, pretrained
 from dsee_compress.evaluation import latency, parity
 from dsee_compress.evaluation.inputs import Batch, Forward
 from dsee_compress.stages.export import artifacts
+from dsee_compress.store import folders
+from dsee_compress.store.manifest import ExportManifest, PruneManifest
+from dsee_compress.store.structure import Structure
 from dsee_compress.tasks import Reads
 
 from . import finetune
@@ -80,9 +82,9 @@ def make(model: str, work: Path) -> dict[str, Contestant]:
     exported = {name: dsee_compress.export(folder, output=work / f"{folder.name}-onnx") for name, folder in cut.items()}
     for precision in ("fp32", "int8"):
         for name, folder in exported.items():
-            manifest = checkpoint.read(folder, "export")
+            manifest = ExportManifest.read(folder)
             file = artifacts(folder, manifest)[precision]
-            reads: Reads = "first token" if manifest.metrics["narrowed"]["nodes"] > 0 else "all tokens"
+            reads: Reads = "first token" if manifest.metrics.narrowed.nodes > 0 else "all tokens"
             found[f"ours, {precision}{name}"] = Contestant(file, manifest.structure, reads)
     return found
 
@@ -98,7 +100,7 @@ def _peers(dense: Path, work: Path) -> dict[str, Contestant]:
     for name in INSTRUCTIONS:
         quantize = ["onnxruntime", "quantize", "--onnx_model", plain, f"--{name}", "-o"]
         files[f"Optimum, int8, --{name}"] = optimum(quantize, work / f"optimum-{name}") / "model_quantized.onnx"
-    structure = checkpoint.read(dense, "prune").structure
+    structure = PruneManifest.read(dense).structure
     return {name: Contestant(file, structure) for name, file in files.items()}
 
 
@@ -108,7 +110,7 @@ def optimum(arguments: list[Any], output: Path) -> Path:
     It runs in this process, which has imported already what takes it longest.
     """
     if not output.exists():
-        with checkpoint.writing(output, overwrite=False) as folder:
+        with folders.writing(output, overwrite=False) as folder:
             command = ["optimum-cli", *map(str, arguments), str(folder)]
             with mock.patch.object(sys, "argv", command), redirect_stdout(io.StringIO()):
                 optimum_cli.main()
@@ -134,7 +136,7 @@ def full_batch(size: int, length: int, vocabulary: int) -> Batch:
 def bert_base(folder: Path) -> str:
     """BERT-base's shape with random weights, and MiniLM's tokenizer, which has the same vocabulary."""
     if not folder.exists():
-        with checkpoint.writing(folder, overwrite=False) as made:
+        with folders.writing(folder, overwrite=False) as made:
             finetune.build("bert-base").save_pretrained(made)
             loading.tokenizer_of(Path(pretrained.locate(finetune.MINILM))).save_pretrained(made)
     return str(folder)
@@ -145,5 +147,5 @@ def _data(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for split in ("train", "validation"):
         rows = '{"text": "a good day", "label": "good"}\n{"text": "a bad day", "label": "bad"}\n'
-        checkpoint.write_text(folder / f"{split}.jsonl", rows)
+        folders.write_text(folder / f"{split}.jsonl", rows)
     return folder

@@ -21,11 +21,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import dsee_compress
-from dsee_compress import checkpoint
 from dsee_compress.evaluation import environment
 from dsee_compress.evaluation import latency as timing
 from dsee_compress.evaluation.generator import OnnxGenerator
+from dsee_compress.models import config_of
 from dsee_compress.stages.export import artifacts
+from dsee_compress.store import folders
+from dsee_compress.store.manifest import ExportManifest
 
 from . import results
 from .contestants import CUTS, optimum
@@ -59,10 +61,10 @@ def make(model: str, trim: Path | None, work: Path) -> dict[str, tuple[Path, Ope
     if trim is not None:
         options = {"precision": list(PRECISIONS), "trim_vocabulary": str(trim)}
         folder = dsee_compress.export(work / "cut1", output=work / "trimmed", **options)
-        exported[f"{list(CUTS)[1]}, {checkpoint.model_config(folder).vocab_size:,} tokens"] = folder
+        exported[f"{list(CUTS)[1]}, {config_of(folder).vocab_size:,} tokens"] = folder
     for precision in PRECISIONS:
         for name, folder in exported.items():
-            file = artifacts(folder, checkpoint.read(folder, "export"))[precision]
+            file = artifacts(folder, ExportManifest.read(folder))[precision]
             found[f"ours, {precision}{name}"] = (file, partial(_ours, file))
     return found
 
@@ -168,7 +170,7 @@ def _rows(
 def _data(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for split in ("train", "validation"):
-        checkpoint.write_text(folder / f"{split}.jsonl", '{"source": "a day", "target": "it is a good day"}\n' * 2)
+        folders.write_text(folder / f"{split}.jsonl", '{"source": "a day", "target": "it is a good day"}\n' * 2)
     return folder
 
 

@@ -17,12 +17,13 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import dsee_compress
-from dsee_compress import checkpoint, interfaces, pretrained, tasks
+from dsee_compress import interfaces, pretrained, tasks
 from dsee_compress.configs import FinetuneConfig, ValidateConfig
 from dsee_compress.evaluation import bootstrap, environment
 from dsee_compress.interfaces import examination
 from dsee_compress.metrics import METRICS
 from dsee_compress.stages import common
+from dsee_compress.store.manifest import Manifest, PruneManifest
 from dsee_compress.tasks import Spec
 from dsee_compress.training import trainer
 
@@ -60,11 +61,11 @@ def measure(data: str, base: str, seed: int, method: str, work: Path) -> dict[st
         made = tuned
         if method != "dsee":
             made = dsee_compress.prune(tuned, output=here / method, seed=seed, **RETUNE, **PRUNED[method])
-        model, tokenizer, task = dsee_compress.load(made), common.tokenizer_of(made), checkpoint.read(made).task
-        manifests = [checkpoint.read(folder) for folder in dict.fromkeys((tuned, made))]
-        saved = manifests[-1].metrics.get("flops", {"saved": 0.0})["saved"]
-        share = manifests[0].metrics["trainable_fraction"]
-        seconds = sum(manifest.metrics["training"].get("seconds", 0.0) for manifest in manifests)
+        model, tokenizer, task = dsee_compress.load(made), common.tokenizer_of(made), Manifest.read(made).task
+        manifests = [Manifest.read(folder) for folder in dict.fromkeys((tuned, made))]
+        saved = sum(each.metrics.flops.saved for each in manifests if isinstance(each, PruneManifest))
+        share = manifests[0].metrics.trainable_fraction
+        seconds = sum(manifest.metrics.training.seconds for manifest in manifests)
     return {
         "method": method,
         "seed": seed,

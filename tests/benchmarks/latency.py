@@ -17,11 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dsee_compress import checkpoint, targets
+from dsee_compress import targets
 from dsee_compress.costs.flops import Flops
 from dsee_compress.evaluation import environment
 from dsee_compress.evaluation import latency as timing
 from dsee_compress.evaluation.bootstrap import Interval
+from dsee_compress.models import config_of
 from dsee_compress.tasks import Reads
 
 from . import contestants, finetune, results
@@ -128,12 +129,12 @@ def _in_turns(block: Block, field: dict[str, Contestant], setting: timing.Settin
 
 
 def _batch(block: Block, field: dict[str, Contestant]) -> Any:
-    vocabulary = checkpoint.model_config(field[DENSE].file.parent).vocab_size
+    vocabulary = config_of(field[DENSE].file.parent).vocab_size
     return contestants.full_batch(block.batch, block.length, vocabulary)
 
 
 def _flops(contestant: Contestant, length: int, reads: Reads) -> int:
-    return Flops(checkpoint.model_config(contestant.file.parent), length, reads).of(contestant.structure)
+    return Flops(config_of(contestant.file.parent), length, reads).of(contestant.structure)
 
 
 def show(rows: list[Row]) -> str:

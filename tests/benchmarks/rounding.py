@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from dsee_compress import architectures, targets
-from dsee_compress.checkpoint import Structure
 from dsee_compress.evaluation import latency
 from dsee_compress.exporting import fusion, graph, precision
 from dsee_compress.interfaces import encoder
 from dsee_compress.pruning import selection, surgery
+from dsee_compress.store.structure import Structure
 
 from . import finetune
 

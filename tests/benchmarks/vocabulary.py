@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 import dsee_compress
-from dsee_compress import checkpoint, data
+from dsee_compress import data
 from dsee_compress.evaluation import latency
+from dsee_compress.models import config_of
 
 FILES = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
 
@@ -35,7 +36,7 @@ def measure(pruned: Path, options: dict[str, str], split: str, output: Path) -> 
     folder = dsee_compress.export(pruned, output=output, precision="fp32,int8", **options)
     dsee_compress.validate(folder, split=split, max_drop=0.9, max_compression_drop=0.9)
     result = json.loads((folder / "validation.json").read_text())
-    tokens = checkpoint.model_config(folder).vocab_size
+    tokens = config_of(folder).vocab_size
     alike = result["examples_alike"] / result["examples"]
     return [
         {

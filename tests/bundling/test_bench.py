@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from dsee_compress import checkpoint
 from dsee_compress.evaluation import inputs, latency
 from dsee_compress.runtime import calls
+from dsee_compress.store import lineage, versions
 
 from .test_predict import refused
 
@@ -37,7 +37,7 @@ def measured(device, small, tmp_path_factory) -> dict:
 def test_it_says_what_was_measured(measured, small_export):
     assert list(measured) == ["schema", "bundle", "artifact", "latency", "environment"]
     assert (measured["schema"], measured["artifact"]) == (1, "dense_int8")
-    assert measured["bundle"] == checkpoint.fingerprint(small_export)
+    assert measured["bundle"] == lineage.fingerprint(small_export)
     (row,) = measured["latency"]
     assert set(row) == ROW
     assert (row["artifact"], row["provider"], row["threads"]) == ("dense_int8", "cpu", 1)
@@ -63,7 +63,7 @@ def test_environment_names_the_machine_and_its_libraries(measured):
     environment = measured["environment"]
     assert environment["cpu"] and environment["physical_cores"] >= 1 and environment["logical_cores"] >= 1
     assert (environment["provider"], environment["threads"]) == ("cpu", 1)
-    pinned = checkpoint.library_versions()
+    pinned = versions.of_libraries()
     assert environment["libraries"]["onnxruntime"] == pinned["onnxruntime"]
     assert environment["libraries"].keys() == {"numpy", "onnxruntime", "tokenizers"}
 

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dsee_compress
-from dsee_compress import checkpoint, tasks
+from dsee_compress import tasks
 from dsee_compress.evaluation import inputs, session
 from dsee_compress.stages import common
+from dsee_compress.store.manifest import Manifest
 
 from ..fixtures.models import _BAD, _GOOD, _PLAIN, write_jsonl
 
@@ -31,7 +32,7 @@ def sentences(count: int = 500) -> list[str]:
 def validated(folder: Path, precision: str, data: Path) -> np.ndarray:
     """Logits of an export folder's artifact, computed as `validate` does."""
     tokenizer = common.tokenizer_of(folder)
-    task = checkpoint.read(folder).task.model_copy(update={"data": str(data)})
+    task = Manifest.read(folder).task.model_copy(update={"data": str(data)})
     rows = tasks.encode(task, "validation", tokenizer)
     file = {"fp32": "model.onnx", "int8": "model_int8.onnx"}[precision]
     with session.Session(folder / file) as live:
@@ -160,7 +161,7 @@ def pair_export(request, pretrained_folders, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_pairs_and_numbers_are_those_of_validation(device, pair_export, precision, tmp_path):
-    task = checkpoint.read(pair_export).task
+    task = Manifest.read(pair_export).task
     bundle = dsee_compress.bundle(pair_export, output=tmp_path / "bundle", precision=precision)
     rows = pairs(task.name, 500)
     write_jsonl(tmp_path / "validation.jsonl", rows)

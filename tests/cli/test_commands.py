@@ -9,7 +9,6 @@ import yaml
 from dsee_compress_cli import main as cli
 
 import dsee_compress
-from dsee_compress import checkpoint
 from dsee_compress.configs import (
     BenchmarkConfig,
     BundleConfig,
@@ -19,6 +18,7 @@ from dsee_compress.configs import (
     PruneConfig,
     ValidateConfig,
 )
+from dsee_compress.store.manifest import Manifest
 from dsee_compress.weights import load_tensors
 
 CONFIGS = {
@@ -109,7 +109,7 @@ def test_the_whole_way_by_hand(capsys, bert, data, tmp_path, monkeypatch):
         output = run(capsys, *command)
         folder = command[command.index("--output") + 1] if "--output" in command else command[1]
         assert output.splitlines()[-1] == f"wrote {folder}"
-    assert checkpoint.read(tuned).config["rank_pattern"] == {"query": 4, "1.value": 2, "2.value": 3}
+    assert Manifest.read(tuned).config["rank_pattern"] == {"query": 4, "1.value": 2, "2.value": 3}
     monkeypatch.setenv("COLUMNS", "200")
     shown = run(capsys, "inspect", pruned)
     for word in ("layer 2", "model.safetensors", "tuned", "heads", "removal_max_abs"):

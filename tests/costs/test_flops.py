@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from dsee_compress.checkpoint import model_config
 from dsee_compress.costs.flops import Flops
+from dsee_compress.models import config_of
 
 from ..adapters.test_model import random_ids
 from ..fixtures import models
@@ -35,7 +35,7 @@ def test_count_is_that_of_the_products(family, pretrained, heads, neurons, lengt
         inner = head_count * models.HEAD_SIZE
         products += length * (4 * WIDTH * inner + 2 * WIDTH * neuron_count + 2 * length * inner)
         products += positions(family, inner, length)
-    cost = Flops(model_config(pretrained), length)
+    cost = Flops(config_of(pretrained), length)
     assert cost.of(models.structure(heads, neurons)) == 2 * products
 
 
@@ -45,7 +45,7 @@ def test_the_first_token_alone_costs_one_row_of_each_weight_and_heads_as_wide_as
 ):
     length, inner = 50, heads[-1] * models.HEAD_SIZE
     a_row = WIDTH * inner + 2 * WIDTH * neurons[-1]
-    config, structure = model_config(pretrained), models.structure(heads, neurons)
+    config, structure = config_of(pretrained), models.structure(heads, neurons)
     whole = Flops(config, length).of(structure)
     narrow = Flops(config, length, "first token", one_query=False).of(structure)
     assert whole - narrow == 2 * (length - 1) * a_row

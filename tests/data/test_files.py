@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 import dsee_compress
-from dsee_compress import checkpoint, data, tasks
+from dsee_compress import data, tasks
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.errors import UserError
+from dsee_compress.store.manifest import Manifest
 
 SUFFIXES = ("jsonl", "csv", "parquet")
 Rows = list[dict]
@@ -110,7 +111,7 @@ def test_finetune_keeps_labels_as_they_are_written(tmp_path, bert, suffix):
     for split in ("train", "validation"):
         write(tmp_path / f"{split}.{suffix}", rows)
     made = dsee_compress.finetune(model=str(bert), data=str(tmp_path), output=tmp_path / "out", epochs=1)
-    task = checkpoint.read(made).task
+    task = Manifest.read(made).task
     assert (task.labels, task.text, task.label) == (sorted(labels), ["text"], "label")
     assert json.loads((made / "config.json").read_text())["label2id"] == {
         label: index for index, label in enumerate(sorted(labels))

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 import dsee_compress
-from dsee_compress.checkpoint import Structure
 from dsee_compress.errors import GateError, UserError
 from dsee_compress.evaluation import parity
 from dsee_compress.evaluation.generator import OnnxGenerator
@@ -19,6 +18,7 @@ from dsee_compress.evaluation.session import Session
 from dsee_compress.exporting import probe
 from dsee_compress.exporting.precision import Rules
 from dsee_compress.interfaces import decoder
+from dsee_compress.store.structure import Structure
 
 from ..fixtures import decoders
 from ..fixtures.decoder_stages import pruned, unequal, write_prune

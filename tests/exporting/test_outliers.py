@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 import dsee_compress
-from dsee_compress import checkpoint
 from dsee_compress.evaluation import session
 from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.exporting import outliers, precision, probe, static
+from dsee_compress.store.manifest import Manifest
 
 from ..fixtures import models
 
@@ -152,7 +152,7 @@ def test_without_its_data_int8_says_that_it_was_rounded_blindly(bert_tuned, tmp_
 
     monkeypatch.setattr(export, "_training_batches", gone)
     folder = dsee_compress.export(bert_tuned, output=tmp_path / "out")
-    assert checkpoint.read(folder).metrics["int8"]["equalised"] is None
+    assert Manifest.read(folder).metrics.int8.equalised is None
     assert "int8 is rounded without a look at examples: there is no data folder /gone" in capsys.readouterr().err
     with pytest.raises(UserError, match="/gone"):
         dsee_compress.export(bert_tuned, output=tmp_path / "static", precision="int8_static")

@@ -7,12 +7,14 @@ import onnx
 import pytest
 
 import dsee_compress
-from dsee_compress import architectures, checkpoint
+from dsee_compress import architectures
 from dsee_compress.errors import UserError
 from dsee_compress.evaluation import session, shares
 from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.exporting import fusion, metadata, probe
 from dsee_compress.stages.export import ARTIFACTS
+from dsee_compress.store import lineage
+from dsee_compress.store.manifest import Manifest
 
 from ..fixtures import models
 
@@ -85,7 +87,7 @@ def test_every_product_of_weights_is_lower(everything, family, style):
         node for node in graph.node if node.op_type == "MatMul" and producers.get(node.input[1]) == "DequantizeLinear"
     ]
     assert all(producers[node.input[0]] == "DequantizeLinear" for node in products)
-    kept = checkpoint.read(everything).metrics["int8_static"]["fp32_nodes"]
+    kept = Manifest.read(everything).metrics.int8_static.fp32_nodes
     assert len(products) + len(kept) >= least
 
 
@@ -104,15 +106,15 @@ def test_each_part_weighs_what_its_precision_says(everything):
 
 
 def parts(folder, name: str) -> dict[str, float]:
-    return shares.megabytes(folder / ARTIFACTS[name], architectures.get(checkpoint.read(folder).architecture))
+    return shares.megabytes(folder / ARTIFACTS[name], architectures.get(Manifest.read(folder).architecture))
 
 
 @pytest.mark.parametrize("name", ["bert"])
 def test_the_way_goes_on_from_every_precision(everything_folders, name, style):
     everything = everything_folders(name, style)
     dsee_compress.validate(everything, max_drop=0.5, max_compression_drop=0.5)
-    measured = checkpoint.read(dsee_compress.benchmark(everything, samples=10, rounds=2, sequence_length=16))
-    assert {*ARTIFACTS} <= measured.metrics.keys()
+    measured = Manifest.read(dsee_compress.benchmark(everything, samples=10, rounds=2, sequence_length=16))
+    assert {*ARTIFACTS} <= measured.metrics.model_dump().keys()
     judged = json.loads((everything / "validation.json").read_text())["gates"]
     assert [gate["candidate"] for gate in judged if gate["gate"] == "precision"] == [
         f"onnx_{name}" for name in EVERY[1:]
@@ -125,7 +127,7 @@ def test_the_way_goes_on_from_every_precision(everything_folders, name, style):
 def test_a_file_says_what_it_is(everything_folders, pruned_folders, name, style):
     said = metadata.read(everything_folders(name, style) / ARTIFACTS["int4"])
     assert said["precision"] == "int4" and said["labels"] == '["bad", "good"]'
-    assert said["made_from"] == f"prune {checkpoint.fingerprint(pruned_folders(name))}"
+    assert said["made_from"] == f"prune {lineage.fingerprint(pruned_folders(name))}"
     assert said["graph"].startswith(style) and said["max_length"] == "128"
 
 

@@ -11,9 +11,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import BertConfig, BertForSequenceClassification
 
 import dsee_compress
-from dsee_compress import checkpoint
 from dsee_compress.adapters import model as adapters
 from dsee_compress.configs import FinetuneConfig
+from dsee_compress.store.manifest import Manifest
 
 from ..conftest import FINETUNE
 from ..fixtures import models
@@ -53,9 +53,9 @@ def test_training_in_fp32_is_that_of_the_cpu(still, data, tmp_path, full_fp32, d
         folder = dsee_compress.finetune(
             **options, output=tmp_path / f"{len(losses)} {name}", device=name, epochs=3, batch_size=16, rank=3, sparse=5
         )
-        training = checkpoint.read(folder).metrics["training"]
-        assert training["device"] == name
-        losses.append(training["loss"])
+        training = Manifest.read(folder).metrics.training
+        assert training.device == name
+        losses.append(training.loss)
         model = adapters.load(folder)
         places.append({name: t for name, t in model.state_dict().items() if name.endswith((".rows", ".columns"))})
         with torch.inference_mode():
@@ -72,9 +72,9 @@ def test_retuning_under_a_mask_is_that_of_the_cpu(bert_tuned, tmp_path, full_fp3
         folder = dsee_compress.prune(
             bert_tuned, output=tmp_path / f"{len(accuracies)} {name}", device=name, precision="fp32", retune_epochs=2
         )
-        manifest = checkpoint.read(folder)
-        assert manifest.metrics["removal_max_abs"] <= 1e-4
-        accuracies.append(manifest.metrics["validation"]["accuracy"])
+        manifest = Manifest.read(folder)
+        assert manifest.metrics.removal_max_abs <= 1e-4
+        accuracies.append(manifest.metrics.validation["accuracy"])
     assert accuracies[0] == pytest.approx(accuracies[1], abs=0.15), "up to the dropout"
 
 
@@ -90,9 +90,9 @@ def test_bfloat16_reaches_what_fp32_reaches(still, data, tmp_path, device):
             precision=precision,
             **FINETUNE,
         )
-        metrics = checkpoint.read(folder).metrics
-        assert metrics["training"]["precision"] == precision
-        accuracies[precision] = metrics["validation"]["accuracy"]
+        metrics = Manifest.read(folder).metrics
+        assert metrics.training.precision == precision
+        accuracies[precision] = metrics.validation["accuracy"]
     assert min(accuracies.values()) >= 0.8
     assert accuracies["bf16"] == pytest.approx(accuracies["fp32"], abs=0.1)
 

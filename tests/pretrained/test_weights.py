@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMaskedLM, BertForPreTraining
 
-from dsee_compress import checkpoint, loading, pretrained
+from dsee_compress import loading, pretrained
 from dsee_compress.errors import UserError
+from dsee_compress.models import config_of
 from dsee_compress.stages import common
 from dsee_compress.tasks import Spec
 
@@ -291,7 +292,7 @@ def test_python_that_generates_does_not_run(tmp_path):
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
 def test_python_of_a_stage_folder_never_runs(folder, ran, file):
     name_code(folder, file)
-    read = checkpoint.model_config if file == "config.json" else common.tokenizer_of
+    read = config_of if file == "config.json" else common.tokenizer_of
     with pytest.raises(UserError, match=r"\(auto_map\), which is not run; no stage wrote it so"):
         read(folder)
     assert not ran.exists()

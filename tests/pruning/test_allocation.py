@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsee_compress.checkpoint import Structure
 from dsee_compress.pruning import allocation
 from dsee_compress.pruning.allocation import Cut, UnitScores
+from dsee_compress.store.structure import Structure
 
 layers = st.lists(st.lists(st.integers(0, 6).map(float), min_size=1, max_size=9), min_size=1, max_size=5).map(
     lambda values: [torch.tensor(layer) for layer in values]

@@ -2,8 +2,8 @@ import torch
 
 from dsee_compress import architectures
 from dsee_compress.adapters import model as adapters
-from dsee_compress.checkpoint import Structure
 from dsee_compress.pruning import masking
+from dsee_compress.store.structure import Structure
 
 from ..adapters.test_model import EVERY_ROLE, randomised
 from ..fixtures import models

@@ -9,7 +9,8 @@ import pytest
 from dsee_compress_cli import main as cli
 
 import dsee_compress
-from dsee_compress import checkpoint
+from dsee_compress.store import lineage
+from dsee_compress.store.manifest import Manifest
 
 RESULTS = ("report.json", "report.md", "report.html")
 
@@ -17,7 +18,7 @@ RESULTS = ("report.json", "report.md", "report.html")
 @pytest.fixture
 def run(reported, tmp_path) -> Path:
     """A copy of the run, beside the finetune folder that it was made from."""
-    tuned = (reported / "prune" / checkpoint.read(reported / "prune").parent.path).resolve()
+    tuned = (reported / "prune" / Manifest.read(reported / "prune").parent.path).resolve()
     root = reported.parent
     shutil.copytree(tuned, tmp_path / tuned.relative_to(root))
     return Path(shutil.copytree(reported, tmp_path / reported.relative_to(root)))
@@ -51,7 +52,7 @@ def test_a_device_stands_in_all_three_with_its_environment(run, file, latency, c
 
 
 def test_devices_are_kept_each_once_and_the_export_stays_the_same(run, file, latency, tmp_path):
-    export = checkpoint.fingerprint(run / "export")
+    export = lineage.fingerprint(run / "export")
     other = copy.deepcopy(latency)
     other["environment"]["cpu"] = "another"
     files = [file, written(tmp_path / "other.json", other), file]
@@ -61,7 +62,7 @@ def test_devices_are_kept_each_once_and_the_export_stays_the_same(run, file, lat
     dsee_compress.report(run, add=[file])
     assert [device["environment"]["cpu"] for device in devices_of(run)] == [latency["environment"]["cpu"], "another"]
     assert [(run / name).read_text() for name in RESULTS] == pages
-    assert checkpoint.fingerprint(run / "export") == export
+    assert lineage.fingerprint(run / "export") == export
 
 
 def test_a_setting_that_we_did_not_measure_has_nothing_beside_it(run, latency, tmp_path):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dsee_compress import checkpoint
+from dsee_compress import digests
 
 RESULTS = ("validation.json", "benchmark.json")
 _TRAIN = {"epochs": 2, "batch-size": 16, "learning-rate": 0.01}
@@ -97,7 +97,7 @@ class Stage:
 
 
 def _of_file(path: Path) -> Content:
-    return _steady(json.loads(path.read_text(encoding="utf-8"))) if path.suffix == ".json" else checkpoint.sha256(path)
+    return _steady(json.loads(path.read_text(encoding="utf-8"))) if path.suffix == ".json" else digests.sha256(path)
 
 
 def _steady(content: Any) -> Any:

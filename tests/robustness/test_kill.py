@@ -19,8 +19,8 @@ from .workshop import Workshop
 PLACES = {
     "finetune: before the first checkpoint": ("transformers.Trainer._save_checkpoint", 0, "before"),
     "finetune: checkpoint written, not yet marked": ("transformers.Trainer._save_checkpoint", 1, "after"),
-    "finetune: weights written, no manifest": ("dsee_compress.checkpoint.write_manifest", 0, "before"),
-    "finetune: manifest written, not renamed": ("dsee_compress.checkpoint.write_manifest", 0, "after"),
+    "finetune: weights written, no manifest": ("dsee_compress.store.manifest.Manifest.write", 0, "before"),
+    "finetune: manifest written, not renamed": ("dsee_compress.store.manifest.Manifest.write", 0, "after"),
     "prune: in the retune": ("transformers.Trainer._save_checkpoint", 1, "after"),
     "prune: removed, not yet saved": ("dsee_compress.pruning.surgery.remove", 0, "after"),
     "export: plain graph written": ("dsee_compress.exporting.graph.to_onnx", 0, "after"),

@@ -7,13 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsee_compress import architectures, checkpoint
+from dsee_compress import architectures
 from dsee_compress.adapters import model as adapters
-from dsee_compress.checkpoint import Manifest, Structure
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.evaluation import parity
+from dsee_compress.models import load, save
 from dsee_compress.pruning import masking, selection, surgery
-from dsee_compress.stages import prune
+from dsee_compress.store.manifest import OF_STAGE
+from dsee_compress.store.structure import Structure
 from dsee_compress.tasks import Spec
 
 from ..adapters.test_model import EVERY_ROLE
@@ -52,7 +53,7 @@ def write_manifest(folder: Path, stage: str, config: FinetuneConfig, structure: 
     task = Spec(data="x", text=["text"], label="label", labels=["a", "b", "c"], max_length=9)
     described = {"config": config.resolved(), "architecture": "bert", "base": "x", "task": task, "parent": None}
     rest = {"inputs": {}, "versions": {}, "seed": 0, "metrics": manifests.METRICS[stage]}
-    checkpoint.write_manifest(folder, Manifest(stage=stage, structure=structure, **described, **rest))
+    OF_STAGE[stage](structure=structure, **described, **rest).write(folder)
 
 
 @given(tuned_models(), st.data())
@@ -96,6 +97,6 @@ def test_unstructured(tuned, share, seed):
 
 def reloads(model, config: FinetuneConfig, structure: Structure) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        prune.save_plain(model, Path(folder))
+        save(model, Path(folder))
         write_manifest(Path(folder), "prune", config, structure)
-        parity.passed(parity.RELOAD, logits(model), logits(checkpoint.load(Path(folder))))
+        parity.passed(parity.RELOAD, logits(model), logits(load(Path(folder))))

@@ -7,8 +7,8 @@ import onnx
 import pytest
 
 import dsee_compress
-from dsee_compress import checkpoint
 from dsee_compress.errors import UserError
+from dsee_compress.store.manifest import Manifest
 
 FEW = {"samples": 10, "rounds": 2, "warmup": 1}
 
@@ -124,7 +124,7 @@ def test_what_is_for_another_device_is_exported_validated_and_reported_but_not_m
 def test_cuda_is_measured_on_cuda_or_refused(bert_tuned, tmp_path):
     folder = dsee_compress.export(bert_tuned, output=tmp_path / "export", target="cuda")
     assert {path.name for path in folder.glob("*.onnx")} == {"model.onnx", "model_fp16.onnx"}
-    assert checkpoint.read(folder).metrics["target"]["provider"] == "cuda"
+    assert Manifest.read(folder).metrics.target["provider"] == "cuda"
     with pytest.raises(UserError, match="provider cuda was asked for, and this ONNX Runtime has only"):
         dsee_compress.benchmark(folder, **FEW)
     dsee_compress.benchmark(folder, provider="cpu", sequence_length=8, **FEW)

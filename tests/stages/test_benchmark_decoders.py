@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import dsee_compress
-from dsee_compress.checkpoint import Structure
 from dsee_compress.errors import UserError
+from dsee_compress.store.structure import Structure
 
 from ..fixtures import decoders
 from ..fixtures.decoder_stages import unequal, write_prune

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import dsee_compress
-from dsee_compress import checkpoint
 from dsee_compress.evaluation import environment
 from dsee_compress.stages import common
+from dsee_compress.store import folders
 
 FEW = {"samples": 10, "rounds": 1, "warmup": 0, "sequence_length": 8}
 
@@ -27,7 +27,7 @@ def edit_key(folder: Path, change, name: str = "benchmark.json") -> bytes:
     """Change the key of a result as if it came from elsewhere; returns the file's bytes."""
     content = json.loads((folder / name).read_text())
     change(content["key"])
-    checkpoint.write_json(folder / name, content)
+    folders.write_json(folder / name, content)
     return (folder / name).read_bytes()
 
 
@@ -77,7 +77,7 @@ def test_what_was_measured_elsewhere_is_no_result_of_here_and_said_not_to_be(tmp
         "size": [{"artifact": "dense_fp32", "baseline": False, "size_mb": 1.0, "zipped_mb": 1.0}],
         "environment": {**environment.describe(), "provider": "cpu", "threads": 1},
     }
-    checkpoint.write_json(tmp_path / "benchmark.json", result)
+    folders.write_json(tmp_path / "benchmark.json", result)
     assert common.measured_here(tmp_path / "benchmark.json", key)
     edit_key(tmp_path, change)
     capsys.readouterr()

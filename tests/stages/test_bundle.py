@@ -10,9 +10,10 @@ import pytest
 from dsee_compress_cli import main as cli
 
 import dsee_compress
-from dsee_compress import checkpoint
 from dsee_compress.errors import GateError, UserError
 from dsee_compress.evaluation.session import Session
+from dsee_compress.store import lineage
+from dsee_compress.store.manifest import BundleManifest, Manifest
 
 FILES = ["README.md", "answers.py", "bench.py", "bundle.json", "calls.py", "dsee.json", "machine.py", "model.onnx"]
 FILES += ["predict.py", "requirements.txt", "tagging.py", "tokenizer.json", "usage.py"]
@@ -55,7 +56,7 @@ def test_the_folder_and_the_archive_hold_the_same_whole_bundle(export, tmp_path)
 
 def test_it_says_what_it_is_and_what_it_was_made_from(export, capsys):
     folder = dsee_compress.bundle(export, output=export.parent / "bundle beside it", precision="fp32")
-    described, parent = json.loads((folder / "bundle.json").read_text()), checkpoint.read(export)
+    described, parent = json.loads((folder / "bundle.json").read_text()), Manifest.read(export)
     assert described["schema"] == 1
     assert (described["artifact"], described["precision"], described["task"]) == (
         "pruned_fp32",
@@ -67,10 +68,10 @@ def test_it_says_what_it_is_and_what_it_was_made_from(export, capsys):
     assert described["inputs"] == ["input_ids", "attention_mask", "token_type_ids"]
     assert (described["vocabulary_size"], described["longest_input"]) == (500, 140)
     assert described["onnxruntime"] == "1.22"
-    assert described["export"] == checkpoint.fingerprint(export)
+    assert described["export"] == lineage.fingerprint(export)
     assert described["made_from"]["heads"] == parent.structure.head_counts
-    manifest = checkpoint.read(folder, "bundle")
-    assert checkpoint.parent_of(folder, manifest) == export
+    manifest = BundleManifest.read(folder)
+    assert lineage.parent_of(folder, manifest) == export
     assert cli._run(["inspect", str(folder)], debug=False) == 0
     assert "pruned_fp32" in capsys.readouterr().out
 
@@ -100,7 +101,7 @@ def test_an_int8_product_of_17_to_31_columns_asks_x86_for_a_newer_onnxruntime(
 def test_the_first_precision_is_taken_where_there_is_no_int8(bert_tuned, tmp_path):
     export = dsee_compress.export(bert_tuned, output=tmp_path / "export", precision="fp32")
     folder = dsee_compress.bundle(export, output=tmp_path / "bundle")
-    assert checkpoint.read(folder).metrics["artifact"] == "dense_fp32"
+    assert Manifest.read(folder).metrics.artifact == "dense_fp32"
 
 
 def test_the_same_again_does_nothing_and_brings_back_a_lost_archive(export, tmp_path):

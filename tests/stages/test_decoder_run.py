@@ -10,10 +10,11 @@ import yaml
 from dsee_compress_cli import main as cli
 
 import dsee_compress
-from dsee_compress import architectures, checkpoint
+from dsee_compress import architectures
 from dsee_compress.evaluation import shares
 from dsee_compress.exporting.precision import Rules
 from dsee_compress.interfaces import decoder
+from dsee_compress.store.manifest import Manifest
 
 from ..fixtures import decoder_stages, decoders, models
 
@@ -48,17 +49,17 @@ def read(path: Path) -> dict:
 def test_the_report_has_the_figures_of_the_stage_folders(finished):
     report = read(finished / "report.json")
     validation, benchmark = (read(finished / "export" / f"{name}.json") for name in ("validation", "benchmark"))
-    tuned, pruned, exported = (checkpoint.read(finished / name) for name in ("finetune", "prune", "export"))
+    tuned, pruned, exported = (Manifest.read(finished / name) for name in ("finetune", "prune", "export"))
     assert report["task"]["metric"] == "bleu" and report["task"]["split"] == "test"
     assert report["accuracy"] == validation["accuracy"] and report["gates"] == validation["gates"]
     assert report["latency"] == benchmark["latency"] and report["latency_grid"] == benchmark["grid"]
     assert [row["artifact"] for row in report["latency"]] == ["dense_fp32", "pruned_fp32", "pruned_int8"]
-    assert report["cost"]["parameters"]["final"] == pruned.metrics["parameters"]
+    assert report["cost"]["parameters"]["final"] == pruned.metrics.parameters
     assert report["cost"]["flops"]["sequence_length"] == 12
     assert report["cost"]["flops"]["exported"] == report["cost"]["flops"]["final"]
     remembered = report["writing"]["memory_bytes_per_token"]
-    assert remembered["final"] == exported.metrics["memory_bytes_per_token"]
-    assert remembered["dense"] == checkpoint.read(finished / "dense").metrics["memory_bytes_per_token"]
+    assert remembered["final"] == exported.metrics.memory_bytes_per_token
+    assert remembered["dense"] == Manifest.read(finished / "dense").metrics.memory_bytes_per_token
     assert sum(pruned.structure.head_counts) < sum(tuned.structure.head_counts)
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import dsee_compress
-from dsee_compress import checkpoint
 from dsee_compress.errors import GateError
 from dsee_compress.evaluation import shares
 from dsee_compress.evaluation.generator import OnnxGenerator
 from dsee_compress.exporting import vocabulary
+from dsee_compress.models import config_of
 from dsee_compress.stages import common
 
 from ..fixtures import decoders, models
@@ -74,7 +74,7 @@ def test_what_is_written_in_kept_tokens_is_written_again(root):
 
 
 def test_configs_name_the_kept_tokens_by_their_new_ids(root):
-    config, tokenizer = checkpoint.model_config(root / "less"), common.tokenizer_of(root / "less")
+    config, tokenizer = config_of(root / "less"), common.tokenizer_of(root / "less")
     generation = json.loads((root / "less" / "generation_config.json").read_text())
     assert config.vocab_size == len(tokenizer)
     assert generation["eos_token_id"] == config.eos_token_id == tokenizer.eos_token_id
@@ -83,7 +83,7 @@ def test_configs_name_the_kept_tokens_by_their_new_ids(root):
 
 def test_the_saved_weight_is_that_of_embedding_and_head(root):
     _, new = kept_tokens(root)
-    known = checkpoint.model_config(root / "whole").vocab_size
+    known = config_of(root / "whole").vocab_size
     for name in ("model.onnx", "model_int8.onnx", "model_int4.onnx"):
         sizes = [
             sum(len(entry.raw_data) for entry in onnx.load(root / folder / name).graph.initializer) / 1e6

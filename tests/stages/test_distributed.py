@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import dsee_compress
-from dsee_compress import checkpoint
+from dsee_compress.store import resume
+from dsee_compress.store.manifest import Manifest
 from dsee_compress.weights import load_tensors
 
 from ..fixtures import models, ranks
@@ -47,7 +48,7 @@ def same(one: Path, other: Path, tolerance: float) -> bool:
 
 
 def loss(folder: Path) -> float:
-    return checkpoint.read(folder).metrics["training"]["loss"]
+    return Manifest.read(folder).metrics.training.loss
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +83,8 @@ def two(still, data, tmp_path_factory) -> Path:
 
 def test_two_processes_train_as_one_with_twice_the_batch(one, two):
     assert [path.name for path in two.parent.iterdir()] == ["finetune"]
-    metrics = checkpoint.read(two).metrics["training"]
-    assert (metrics["processes"], metrics["steps"]) == (2, 24)
+    metrics = Manifest.read(two).metrics.training
+    assert (metrics.processes, metrics.steps) == (2, 24)
     assert loss(two) == pytest.approx(loss(one), abs=1e-4)
     assert same(one / "base.safetensors", two / "base.safetensors", 0)
     assert same(one / "adapter.safetensors", two / "adapter.safetensors", 1e-5)
@@ -146,7 +147,7 @@ def test_accelerate_trains_as_torchrun_does(still, data, two, tmp_path):
     command = shell("finetune", model=still["bert"], data=data, **options)
     done = run(*accelerate, "--no_python", PROGRAM[1], *command)
     assert done.returncode == 0, done.stderr
-    assert checkpoint.read(tmp_path / "finetune").metrics["training"]["processes"] == 2
+    assert Manifest.read(tmp_path / "finetune").metrics.training.processes == 2
     assert same(tmp_path / "finetune" / "adapter.safetensors", two / "adapter.safetensors", 1e-6)
 
 
@@ -161,7 +162,7 @@ def test_a_whole_run_on_two_processes_is_written_once(still, data, tmp_path):
     done = ranks.run(*shell("run", tmp_path / "recipe.yaml", output=tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("choose S1") == 1
-    assert checkpoint.read(tmp_path / "run" / "prune").metrics["training"]["processes"] == 2
+    assert Manifest.read(tmp_path / "run" / "prune").metrics.training.processes == 2
     assert json.loads((tmp_path / "run" / "report.json").read_text())["schema"] == 1
     assert ranks.run(*shell("run", tmp_path / "recipe.yaml", output=tmp_path / "run")).returncode == 0
 
@@ -178,11 +179,11 @@ def test_a_mistake_that_the_first_process_finds_ends_all(still, data, two):
 def test_checkpoints_of_another_number_of_processes_are_not_resumed_from(tmp_path, monkeypatch):
     from dsee_compress import distributed
 
-    state = checkpoint.resumable(tmp_path / "made", {"rank": 8})
+    state = resume.state(tmp_path / "made", {"rank": 8})
     (state / "checkpoint-1").mkdir()
     monkeypatch.setattr(distributed, "processes", lambda: 2)
-    monkeypatch.setattr(checkpoint, "_resumable", checkpoint._resumable.__wrapped__)
-    assert not (checkpoint.resumable(tmp_path / "made", {"rank": 8}) / "checkpoint-1").exists()
+    monkeypatch.setattr(resume, "_state", resume._state.__wrapped__)
+    assert not (resume.state(tmp_path / "made", {"rank": 8}) / "checkpoint-1").exists()
 
 
 ONCE = """

@@ -9,8 +9,9 @@ from dsee_compress_cli import main as cli
 from transformers import AutoTokenizer
 
 import dsee_compress
-from dsee_compress import architectures, checkpoint
+from dsee_compress import architectures
 from dsee_compress.adapters import model as adapters
+from dsee_compress.store.manifest import Manifest
 from dsee_compress.weights import load_tensors
 
 from ..fixtures import decoder_stages, decoders, models
@@ -39,8 +40,8 @@ def refuse(capsys, *arguments: object) -> str:
 
 
 def test_updates_alone_are_trained_and_saved(tuned):
-    manifest = checkpoint.read(tuned)
-    assert manifest.task.name == "generation" and manifest.metrics["task_head_parameters"] == 0
+    manifest = Manifest.read(tuned)
+    assert manifest.task.name == "generation" and manifest.metrics.task_head_parameters == 0
     saved = load_tensors(tuned / "adapter.safetensors")
     assert {name.rpartition(".")[2] for name in saved} == {"up", "down", "values", "rows", "columns"}
     base = dsee_compress.load(tuned.parent / "finetune").get_input_embeddings().weight
@@ -57,14 +58,14 @@ def test_training_makes_the_targets_likely(tuned, meanings):
         output=tuned.parent / "untouched",
         **decoder_stages.FINETUNE | {"epochs": 1, "learning_rate": 1e-9},
     )
-    before, after = (checkpoint.read(folder).metrics["validation"]["perplexity"] for folder in (untouched, tuned))
+    before, after = (Manifest.read(folder).metrics.validation["perplexity"] for folder in (untouched, tuned))
     assert after < before / 4
 
 
 def test_layers_keep_their_own_numbers_of_heads_and_reload(pruned):
-    manifest = checkpoint.read(pruned)
-    assert manifest.metrics["flops"]["saved"] == pytest.approx(0.3, abs=0.03)
-    model = checkpoint.load(pruned)
+    manifest = Manifest.read(pruned)
+    assert manifest.metrics.flops.saved == pytest.approx(0.3, abs=0.03)
+    model = dsee_compress.load(pruned)
     assert [layer.heads for layer in architectures.layers(model)] == manifest.structure.head_counts
     assert [layer.neurons for layer in architectures.layers(model)] == manifest.structure.neuron_counts
     assert model.get_input_embeddings().weight.numel() > 0
@@ -85,7 +86,7 @@ def test_validation_scores_texts_against_all_references(tuned, pruned):
         assert len(result["predictions"][name]) == 24
     source = dsee_compress.load(pruned)
     tokenizer = AutoTokenizer.from_pretrained(pruned)
-    row = json.loads((Path(checkpoint.read(pruned).task.data) / "validation.jsonl").read_text().splitlines()[3])
+    row = json.loads((Path(Manifest.read(pruned).task.data) / "validation.jsonl").read_text().splitlines()[3])
     ids = tokenizer(f"{row['source']}\n", return_tensors="pt")
     written = source.generate(**ids, do_sample=False, max_new_tokens=64, pad_token_id=tokenizer.pad_token_id)
     text = tokenizer.decode(written[0, ids["input_ids"].shape[1] :], skip_special_tokens=True).strip()

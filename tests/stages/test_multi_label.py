@@ -12,8 +12,8 @@ from sklearn.metrics import f1_score
 from transformers import AutoConfig, AutoTokenizer
 
 import dsee_compress
-from dsee_compress import checkpoint
 from dsee_compress.runtime import answers
+from dsee_compress.store.manifest import Manifest
 
 from ..fixtures.models import write_jsonl
 
@@ -49,7 +49,7 @@ def run(bert, tmp_path_factory) -> Path:
 
 
 def rows(run: Path) -> list[dict]:
-    data = Path(checkpoint.read(run / "finetune").task.data)
+    data = Path(Manifest.read(run / "finetune").task.data)
     return [json.loads(line) for line in (data / "validation.jsonl").read_text().splitlines()]
 
 
@@ -63,7 +63,7 @@ def flags(labels: list[list[int]]) -> np.ndarray:
 
 def test_validation_is_what_scikit_learn_says_of_the_predictions(run):
     measured = json.loads((run / "export" / "validation.json").read_text())
-    names = checkpoint.read(run / "finetune").task.labels
+    names = Manifest.read(run / "finetune").task.labels
     truth = flags([[names.index(label) for label in row["labels"]] for row in rows(run)])
     for name, entry in measured["accuracy"].items():
         found = flags(measured["predictions"][name])
@@ -78,7 +78,7 @@ def test_each_model_has_a_threshold_of_its_own_and_an_export_that_of_its_model(r
     assert dense != pruned and 0 < dense < 1 and 0 < pruned < 1
     assert (threshold(run / "dense"), threshold(run / "export")) == (dense, pruned)
     for stage in ("prune", "export", "dense"):
-        assert checkpoint.read(run / stage).metrics["label_agreement"] is None
+        assert Manifest.read(run / stage).metrics.label_agreement is None
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

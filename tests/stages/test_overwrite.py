@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import dsee_compress
-from dsee_compress import checkpoint
 from dsee_compress.errors import UserError
-from dsee_compress.store import lock
+from dsee_compress.store import folders, lineage, lock
+from dsee_compress.store.manifest import Manifest
 
 OPERATIONS = {"os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "os.mkdir"}
 
@@ -32,7 +32,7 @@ def overwrite(output, last):
 
     try:
         sys.addaudithook(deadly)
-        with lock.held(output), checkpoint.writing(output, overwrite=True) as folder:
+        with lock.held(output), folders.writing(output, overwrite=True) as folder:
             (folder / "new").write_text("new")
             (folder / "dsee.json").write_text('{"files": ["new"]}')
         os._exit(0)
@@ -62,7 +62,7 @@ def files(folder):
 
 def test_what_the_user_put_into_a_folder_stays(tmp_path):
     output = write_old(tmp_path / "made")
-    with checkpoint.writing(output, overwrite=True) as folder:
+    with folders.writing(output, overwrite=True) as folder:
         (folder / "new").write_text("new")
         (folder / "dsee.json").write_text('{"files": ["new"]}')
     assert files(output) == {"new": "new", "dsee.json": '{"files": ["new"]}', **USERS}
@@ -105,7 +105,7 @@ def test_stopped_between_the_two_renames_the_old_folder_is_put_back(tmp_path, mo
 
     original = Path.rename
     monkeypatch.setattr(Path, "rename", stop)
-    with pytest.raises(KeyboardInterrupt), checkpoint.writing(output, overwrite=True) as folder:
+    with pytest.raises(KeyboardInterrupt), folders.writing(output, overwrite=True) as folder:
         (folder / "new").write_text("new")
     assert files(output) == before
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
@@ -116,7 +116,7 @@ def test_a_folder_of_before_the_list_is_replaced_by_known_names(tmp_path):
     output.mkdir()
     for name in ("dsee.json", "model.onnx", "model_int8.onnx", "tokenizer.json", "report.html", "notes.txt"):
         (output / name).write_text("{}")
-    with checkpoint.writing(output, overwrite=True) as folder:
+    with folders.writing(output, overwrite=True) as folder:
         (folder / "model.onnx").write_text("new")
     assert {path.name for path in output.iterdir()} == {"model.onnx", "notes.txt"}
 
@@ -126,7 +126,7 @@ def test_a_users_file_in_the_way_of_the_stages_is_not_replaced(tmp_path):
     before = files(output)
     with (
         pytest.raises(UserError, match=r"notes\.txt was not written by the stage"),
-        checkpoint.writing(output, overwrite=True) as folder,
+        folders.writing(output, overwrite=True) as folder,
     ):
         (folder / "notes.txt").write_text("new")
     assert files(output) == before
@@ -142,15 +142,15 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(bert_tuned, tmp_path):
     for heads in (0.5, 0.25):
         dsee_compress.prune(link, output=tmp_path / "linked", overwrite=True, retune_epochs=0, heads=heads)
         assert (tmp_path / "linked").is_symlink()
-        assert checkpoint.read(tmp_path / "pruned").config["heads"] == heads
+        assert Manifest.read(tmp_path / "pruned").config["heads"] == heads
     assert {path.name for path in tmp_path.iterdir()} == {"disk", "latest", "pruned", "linked"}
 
 
 def test_a_users_file_is_no_part_of_a_stages_fingerprint(bert_tuned, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(bert_tuned, copy)
-    before = checkpoint.fingerprint(copy)
+    before = lineage.fingerprint(copy)
     (copy / "notes.txt").write_text("mine")
-    assert checkpoint.fingerprint(copy) == before
+    assert lineage.fingerprint(copy) == before
     (copy / "tokenizer.json").unlink()
-    assert checkpoint.fingerprint(copy) != before
+    assert lineage.fingerprint(copy) != before

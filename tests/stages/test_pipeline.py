@@ -9,9 +9,10 @@ import torch
 from transformers import PreTrainedModel
 
 import dsee_compress
-from dsee_compress import architectures, checkpoint
+from dsee_compress import architectures
 from dsee_compress.configs import ValidateConfig
 from dsee_compress.errors import UserError
+from dsee_compress.store.manifest import Manifest
 from dsee_compress.weights import load_tensors
 
 from ..adapters.test_peft import lora
@@ -19,11 +20,11 @@ from ..fixtures import models
 
 
 def test_finetune_learns_with_a_small_share_of_the_parameters(tuned):
-    manifest = checkpoint.read(tuned)
+    manifest = Manifest.read(tuned)
     assert manifest.stage == "finetune"
     expected = models.LAYERS * 2 * (3 * 2 * models.HEADS * models.HEAD_SIZE + 5)
-    assert manifest.metrics["trainable_parameters"] == expected
-    assert manifest.metrics["validation"]["accuracy"] >= 0.8
+    assert manifest.metrics.trainable_parameters == expected
+    assert manifest.metrics.validation["accuracy"] >= 0.8
 
 
 def test_the_base_is_left_as_it_was(tuned, pretrained):
@@ -33,26 +34,26 @@ def test_the_base_is_left_as_it_was(tuned, pretrained):
 
 
 def test_prune_leaves_unequal_layers_that_load_in_two_lines(pruned):
-    manifest = checkpoint.read(pruned)
+    manifest = Manifest.read(pruned)
     assert sum(manifest.structure.head_counts) == models.LAYERS * models.HEADS - 4
     assert sum(manifest.structure.neuron_counts) == models.LAYERS * models.NEURONS - 36
     model = dsee_compress.load(pruned)
     assert isinstance(model, PreTrainedModel)
     assert [layer.heads for layer in architectures.layers(model)] == manifest.structure.head_counts
     assert [layer.neurons for layer in architectures.layers(model)] == manifest.structure.neuron_counts
-    assert manifest.metrics["parameters"] == sum(parameter.numel() for parameter in model.parameters())
-    assert manifest.metrics["validation"]["accuracy"] >= 0.75
+    assert manifest.metrics.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert manifest.metrics.validation["accuracy"] >= 0.75
 
 
 def test_parity_holds_and_is_written_down(pruned, exported, dense):
-    metrics = checkpoint.read(pruned).metrics
-    assert metrics["merge_max_abs"] <= 1e-4
-    assert metrics["removal_max_abs"] <= 1e-4
+    metrics = Manifest.read(pruned).metrics
+    assert metrics.merge_max_abs <= 1e-4
+    assert metrics.removal_max_abs <= 1e-4
     for folder in (exported, dense):
-        metrics = checkpoint.read(folder).metrics
-        assert metrics["export_max_abs"] <= 1e-3
-        fused = architectures.get(checkpoint.read(folder).architecture).fuses_attention
-        assert metrics["fp32"]["attention"] == (models.LAYERS if fused else 0)
+        metrics = Manifest.read(folder).metrics
+        assert metrics.export_max_abs <= 1e-3
+        fused = architectures.get(Manifest.read(folder).architecture).fuses_attention
+        assert metrics.fp32.attention == (models.LAYERS if fused else 0)
 
 
 @pytest.mark.parametrize("family", ["deberta-v3", "deberta-v2"])
@@ -84,7 +85,7 @@ def test_validate_measures_the_whole_lineage(exported):
     for entry in result["accuracy"].values():
         assert entry["ci95"][0] <= entry["value"] <= entry["ci95"][1]
     assert result["accuracy"]["pruned"]["value"] == pytest.approx(
-        checkpoint.read(exported.parent / "prune").metrics["validation"]["accuracy"]
+        Manifest.read(exported.parent / "prune").metrics.validation["accuracy"]
     )
     assert result["predictions"]["pruned"] == result["predictions"]["onnx_fp32"]
     assert {gate["gate"] for gate in result["gates"]} == {"precision", "compression"}
@@ -154,7 +155,7 @@ def test_heads_can_stay_where_query_and_value_carry_no_update(bert, data, tmp_pa
         model=str(bert), data=str(data), output=tmp_path / "tuned", targets="ffn_in", epochs=1
     )
     pruned = dsee_compress.prune(tuned, output=tmp_path / "pruned", heads=0, neurons=0.5, retune_epochs=0)
-    assert checkpoint.read(pruned).structure.head_counts == [models.HEADS] * models.LAYERS
+    assert Manifest.read(pruned).structure.head_counts == [models.HEADS] * models.LAYERS
 
 
 def test_updates_of_unequal_rank_go_the_whole_way(bert, data, tmp_path):
@@ -164,13 +165,13 @@ def test_updates_of_unequal_rank_go_the_whole_way(bert, data, tmp_path):
         "sparse_pattern": "ffn_in=0",
     }
     tuned = dsee_compress.finetune(model=str(bert), data=str(data), output=tmp_path / "tuned", epochs=2, **options)
-    manifest = checkpoint.read(tuned)
+    manifest = Manifest.read(tuned)
     assert manifest.config["rank_pattern"] == {"query": 2, "0.ffn_in": 5, "ffn_in": 0}
     width, neurons = models.HEADS * models.HEAD_SIZE, models.NEURONS
     expected = models.LAYERS * (2 * 2 * width + 64 + 8 * 2 * width + 64) + 5 * (width + neurons)
-    assert manifest.metrics["trainable_parameters"] == expected
+    assert manifest.metrics.trainable_parameters == expected
     pruned = dsee_compress.prune(tuned, output=tmp_path / "pruned", heads=0.25, neurons=0.2, retune_epochs=1)
-    assert checkpoint.read(pruned).metrics["merge_max_abs"] <= 1e-4
+    assert Manifest.read(pruned).metrics.merge_max_abs <= 1e-4
     again = {**options, "rank_pattern": "query=2,ffn_in=0,0.ffn_in=5"}
     with pytest.raises(dsee_compress.UserError, match="rank_pattern was"):
         dsee_compress.finetune(model=str(bert), data=str(data), output=tmp_path / "tuned", epochs=2, **again)
@@ -187,9 +188,9 @@ def test_a_model_is_retuned_under_its_mask_in_bfloat16(bert_tuned, tmp_path):
             learning_rate=3e-3,
             **options,
         )
-        metrics = checkpoint.read(folder).metrics
-        assert metrics["training"]["precision"] == "bf16"
-        assert metrics["validation"]["accuracy"] >= 0.7
+        metrics = Manifest.read(folder).metrics
+        assert metrics.training.precision == "bf16"
+        assert metrics.validation["accuracy"] >= 0.7
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ def test_zeros_of_single_weights_survive_retune_merge_save_and_export(bert_tuned
     zeros = sum(int((weight == 0).sum()) for weight in weights)
     total = sum(weight.numel() for weight in weights)
     assert zeros / total == pytest.approx(0.5, abs=1e-3)
-    assert checkpoint.read(folder).metrics["weight_sparsity"] == zeros / total
+    assert Manifest.read(folder).metrics.weight_sparsity == zeros / total
     written = dsee_compress.export(folder, output=tmp_path / "onnx", precision="fp32")
     graph = onnx.load(written / "model.onnx").graph
     matrices = [onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if len(tensor.dims) >= 2]
@@ -227,4 +228,4 @@ def test_a_slimmed_model_goes_the_whole_way(bert, data, tmp_path):
     )
     pruned = dsee_compress.prune(tuned, output=tmp_path / "pruned", criterion="slimming", retune_epochs=1)
     exported = dsee_compress.export(pruned, output=tmp_path / "export", precision="fp32")
-    assert checkpoint.read(exported).metrics["export_max_abs"] <= 1e-3
+    assert Manifest.read(exported).metrics.export_max_abs <= 1e-3

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 import dsee_compress
-from dsee_compress import architectures, checkpoint
+from dsee_compress import architectures
 from dsee_compress.adapters import model as adapters
 from dsee_compress.costs.flops import Flops
 from dsee_compress.errors import UserError
+from dsee_compress.models import config_of
 from dsee_compress.pruning import masking
+from dsee_compress.store.manifest import Manifest
 
 from ..fixtures import models
 
@@ -21,8 +23,8 @@ def test_flops_saved_is_met_and_by_the_smallest_cut(bert_tuned, tmp_path, target
     folder = dsee_compress.prune(
         bert_tuned, output=tmp_path / "out", flops_saved=target, allocation=scope, retune_epochs=0, sequence_length=32
     )
-    structure, whole = checkpoint.read(folder).structure, checkpoint.read(bert_tuned).structure
-    cost = Flops(checkpoint.model_config(bert_tuned), 32)
+    structure, whole = Manifest.read(folder).structure, Manifest.read(bert_tuned).structure
+    cost = Flops(config_of(bert_tuned), 32)
     costs = [cost.of(which) for which in (whole, structure)]
     one_neuron = costs[0] - cost.of(whole.model_copy(update={"neurons": [whole.neurons[0][1:], *whole.neurons[1:]]}))
     slack = 1 if scope == "global" else models.LAYERS
@@ -31,12 +33,12 @@ def test_flops_saved_is_met_and_by_the_smallest_cut(bert_tuned, tmp_path, target
 
 def test_a_cut_to_the_default_is_a_quarter_of_the_flops(bert_tuned, tmp_path):
     folder = dsee_compress.prune(bert_tuned, output=tmp_path / "out", retune_epochs=0)
-    structure, whole = checkpoint.read(folder).structure, checkpoint.read(bert_tuned).structure
-    config = checkpoint.model_config(bert_tuned)
+    structure, whole = Manifest.read(folder).structure, Manifest.read(bert_tuned).structure
+    config = config_of(bert_tuned)
     costs = [Flops(config, 128).of(which) for which in (whole, structure)]
     exported = Flops(config, 128, "first token").of(structure)
     assert 0.25 <= 1 - costs[1] / costs[0] < 0.26
-    assert checkpoint.read(folder).metrics["flops"] == {
+    assert Manifest.read(folder).metrics.flops.model_dump() == {
         "dense": costs[0],
         "final": costs[1],
         "saved": 1 - costs[1] / costs[0],
@@ -51,7 +53,7 @@ def test_rounded_neurons_are_multiples(bert_tuned, tmp_path):
     folder = dsee_compress.prune(
         bert_tuned, output=tmp_path / "out", neurons=0.3, round_to=8, criterion="combined", retune_epochs=0
     )
-    counts = checkpoint.read(folder).structure.neuron_counts
+    counts = Manifest.read(folder).structure.neuron_counts
     assert all(count % 8 == 0 for count in counts) and sum(counts) < models.LAYERS * models.NEURONS
 
 
@@ -68,7 +70,7 @@ def test_several_steps_reach_the_flops_though_heads_are_coarse(bert_tuned, tmp_p
         retune_epochs=1,
         batch_size=64,
     )
-    assert checkpoint.read(folder).metrics["flops"]["saved"] >= 0.25
+    assert Manifest.read(folder).metrics.flops.saved >= 0.25
 
 
 @pytest.mark.parametrize("goal", [{"flops_saved": 0.25}, {"weights": 0.5}], ids=str)
@@ -103,9 +105,9 @@ def test_several_steps_end_at_the_same_goal_and_never_bring_a_unit_back(bert_tun
     for before, after in pairwise(kept):
         for have, stay in zip(before.heads + before.neurons, after.heads + after.neurons, strict=True):
             assert set(stay) <= set(have)
-    manifest = checkpoint.read(folder)
+    manifest = Manifest.read(folder)
     assert manifest.structure == kept[-1]
-    assert manifest.metrics["removal_max_abs"] <= 1e-4
+    assert manifest.metrics.removal_max_abs <= 1e-4
 
 
 def test_steps_of_single_weights_never_bring_one_back_and_end_at_the_goal(bert_tuned, tmp_path, monkeypatch):
@@ -119,7 +121,7 @@ def test_steps_of_single_weights_never_bring_one_back_and_end_at_the_goal(bert_t
     assert len(kept) == 3 and kept == sorted(kept, reverse=True)
     for before, after in pairwise(chosen):
         assert not any((later & ~earlier).any() for earlier, later in zip(before, after, strict=True))
-    assert checkpoint.read(folder).metrics["weight_sparsity"] == pytest.approx(0.6, abs=1e-3)
+    assert Manifest.read(folder).metrics.weight_sparsity == pytest.approx(0.6, abs=1e-3)
 
 
 def test_two_of_every_four_weights_stay(bert_tuned, tmp_path):
@@ -206,7 +208,7 @@ def test_distillation_is_one_option_and_draws_towards_the_model_before(bert_tune
             batch_size=16,
             learning_rate=1e-2,
         )
-        assert checkpoint.read(folder).metrics["validation"]["accuracy"] >= 0.75
+        assert Manifest.read(folder).metrics.validation["accuracy"] >= 0.75
         with torch.no_grad():
             apart[distill] = (dsee_compress.load(folder)(ids).logits - before(ids).logits).abs().mean()
     assert apart[True] < apart[False]

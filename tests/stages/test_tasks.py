@@ -10,8 +10,8 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 import dsee_compress
-from dsee_compress import checkpoint
 from dsee_compress.errors import GateError
+from dsee_compress.store.manifest import Manifest
 
 from ..fixtures.models import write_jsonl
 
@@ -71,15 +71,15 @@ def result(folder: Path) -> dict:
 
 
 def labels(run: Path, column: str) -> list:
-    data = Path(checkpoint.read(run / "finetune").task.data)
+    data = Path(Manifest.read(run / "finetune").task.data)
     return [json.loads(line)[column] for line in (data / "validation.jsonl").read_text().splitlines()]
 
 
 def test_regression_learns_its_scores_and_keeps_no_labels(regression):
-    manifest = checkpoint.read(regression / "finetune")
+    manifest = Manifest.read(regression / "finetune")
     assert (manifest.task.name, manifest.task.metric, manifest.task.labels) == ("regression", "pearson", [])
-    assert list(manifest.metrics["validation"]) == ["pearson", "spearman"]
-    assert manifest.metrics["validation"]["pearson"] > 0.8
+    assert list(manifest.metrics.validation) == ["pearson", "spearman"]
+    assert manifest.metrics.validation["pearson"] > 0.8
     config = dsee_compress.load(regression / "prune").config
     assert (config.problem_type, config.num_labels) == ("regression", 1)
 
@@ -94,13 +94,13 @@ def test_regression_is_measured_by_both_correlations(regression):
             "spearman": pytest.approx(stats.spearmanr(predictions, scores).statistic)
         }
         assert entry["ci95"][0] <= entry["value"] <= entry["ci95"][1]
-    manifest = checkpoint.read(regression / "prune")
-    assert manifest.metrics["validation"]["pearson"] == pytest.approx(measured["accuracy"]["pruned"]["value"])
+    manifest = Manifest.read(regression / "prune")
+    assert manifest.metrics.validation["pearson"] == pytest.approx(measured["accuracy"]["pruned"]["value"])
 
 
 def test_gates_of_regression_claim_no_agreement_of_labels(regression):
     for stage in ("prune", "export", "dense"):
-        assert checkpoint.read(regression / stage).metrics["label_agreement"] is None
+        assert Manifest.read(regression / stage).metrics.label_agreement is None
     assert result(regression)["parity"]["label_agreement"] is None
     assert result(regression)["parity"]["export_max_abs"] <= 1e-3
 
@@ -114,7 +114,7 @@ def test_optimum_and_a_pipeline_run_a_regression_unchanged(regression):
     output = onnx.load(folder / "model.onnx").graph.output[0]
     assert output.name == "logits"
     assert output.type.tensor_type.shape.dim[1].dim_value == 1
-    data = Path(checkpoint.read(folder).task.data)
+    data = Path(Manifest.read(folder).task.data)
     rows = [json.loads(line) for line in (data / "validation.jsonl").read_text().splitlines()][:8]
     answer = pipeline(
         "text-classification",
@@ -137,7 +137,7 @@ def test_a_regression_ruined_by_pruning_is_caught_in_the_metrics_own_unit(regres
 
 
 def test_pairs_are_judged_by_f1_of_the_named_label_with_accuracy_beside_it(pair):
-    task = checkpoint.read(pair / "finetune").task
+    task = Manifest.read(pair / "finetune").task
     assert (task.labels, task.positive, task.metric) == (["another", "same"], "same", "f1")
     measured, truth = result(pair), [task.labels.index(label) for label in labels(pair, "label")]
     for name, entry in measured["accuracy"].items():
@@ -152,7 +152,7 @@ def test_pairs_are_judged_by_f1_of_the_named_label_with_accuracy_beside_it(pair)
 
 
 def test_the_metric_of_another_run_on_the_same_data_is_matthews(bert, pair, tmp_path):
-    data = checkpoint.read(pair / "finetune").task.data
+    data = Manifest.read(pair / "finetune").task.data
     tuned = dsee_compress.finetune(
         model=str(bert), data=data, output=tmp_path / "tuned", metric="matthews", **FINETUNE | {"epochs": 2}
     )
@@ -185,7 +185,7 @@ def test_the_screen_names_the_metric(regression, capsys, monkeypatch, command):
     from dsee_compress_cli import main as cli
 
     monkeypatch.setenv("COLUMNS", "200")
-    manifest = checkpoint.read(regression / "finetune")
+    manifest = Manifest.read(regression / "finetune")
     given = {name: value for name, value in manifest.config.items() if value not in (None, False)}
     given["targets"] = ",".join(given["targets"])
     tuned = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]

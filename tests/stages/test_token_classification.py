@@ -14,8 +14,9 @@ from seqeval.scheme import IOB2
 from transformers import AutoTokenizer, pipeline
 
 import dsee_compress
-from dsee_compress import checkpoint, tasks
+from dsee_compress import tasks
 from dsee_compress.runtime import answers, tagging
+from dsee_compress.store.manifest import Manifest
 
 from ..fixtures.models import write_jsonl
 
@@ -76,7 +77,7 @@ def measured(run) -> dict:
 
 
 def rows(run: Path) -> list[dict]:
-    data = Path(checkpoint.read(run / "finetune").task.data)
+    data = Path(Manifest.read(run / "finetune").task.data)
     return [json.loads(line) for line in (data / "validation.jsonl").read_text().splitlines()]
 
 
@@ -101,8 +102,8 @@ def test_validation_is_what_seqeval_says_of_the_predictions(run, measured):
 
 
 def test_nothing_of_the_last_layer_is_left_out_and_flops_say_so(run):
-    exported = checkpoint.read(run / "export")
-    assert exported.metrics["narrowed"] == {"nodes": 0, "attention": 0}
+    exported = Manifest.read(run / "export")
+    assert exported.metrics.narrowed.model_dump() == {"nodes": 0, "attention": 0}
     flops = json.loads((run / "report.json").read_text())["cost"]["flops"]
     assert flops["exported"] == flops["final"] and flops["first_token"] is False
     output = onnx.load(run / "export" / "model.onnx").graph.output[0]
@@ -169,7 +170,7 @@ def test_the_report_shows_each_type_beside_the_whole(run):
 
 
 def test_a_smaller_vocabulary_tells_the_same_entities(run, tmp_path):
-    data = checkpoint.read(run / "finetune").task.data
+    data = Manifest.read(run / "finetune").task.data
     export = dsee_compress.export(run / "prune", output=tmp_path / "export", precision="fp32", trim_vocabulary=data)
     dsee_compress.validate(export, max_drop=0.9, max_compression_drop=0.9)
     measured = json.loads((export / "validation.json").read_text())
@@ -178,7 +179,7 @@ def test_a_smaller_vocabulary_tells_the_same_entities(run, tmp_path):
 
 
 def test_words_that_the_tokenizer_drops_are_of_no_entity(run):
-    spec = checkpoint.read(run / "finetune").task
+    spec = Manifest.read(run / "finetune").task
     task, tokenizer = tasks.of(spec), AutoTokenizer.from_pretrained(run / "finetune")
     write_jsonl(
         Path(spec.data) / "odd.jsonl", [{"tokens": ["lovely", "\u200d", "dull"], "tags": ["B-FOOD", "I-FOOD", "O"]}]

@@ -6,10 +6,11 @@ import pytest
 from dsee_compress_cli import main as cli
 
 import dsee_compress
-from dsee_compress import checkpoint
 from dsee_compress.errors import UserError
 from dsee_compress.evaluation import arithmetic
 from dsee_compress.stages import places
+from dsee_compress.store.manifest import Manifest
+from dsee_compress.store.stage_metrics import Int8Metrics
 
 LENIENT = {"max_drop": 0.9, "max_compression_drop": 0.9}
 
@@ -81,7 +82,7 @@ def test_it_is_validated_anew_once_there_is_a_card(for_cards, without_a_card, mo
     dsee_compress.validate(folder, **LENIENT)
     assert "another reason" in validation(folder)["not_validated"]["onnx_fp16"]
     monkeypatch.setattr(arithmetic, "obstacle", lambda provider: "")
-    asked = {name: place.provider for name, place in places.of_artifacts(checkpoint.read(folder)).items()}
+    asked = {name: place.provider for name, place in places.of_artifacts(Manifest.read(folder)).items()}
     assert asked == {"onnx_fp32": "cuda", "onnx_fp16": "cuda"}
 
 
@@ -108,12 +109,12 @@ def test_int8_of_sums_that_are_cut_here_alone_is_not_validated(for_cards, monkey
 
     monkeypatch.setattr(arithmetic, "saturates", lambda: saturates)
     monkeypatch.setattr(targets, "obstacle", lambda target: "it is not this machine")
-    described = checkpoint.read(for_cards[0])
+    described = Manifest.read(for_cards[0])
+    int8 = Int8Metrics(attention=3, gelu=3, reduce_range=target == "x86-avx2")
     manifest = described.model_copy(
         update={
             "config": described.config | {"precision": ["fp32", "int8"], "target": target},
-            "metrics": described.metrics
-            | {"target": targets.load(target).resolved(), "int8": {"reduce_range": target == "x86-avx2"}},
+            "metrics": described.metrics.model_copy(update={"target": targets.load(target).resolved(), "int8": int8}),
         }
     )
     asked = places.of_artifacts(manifest)

@@ -7,11 +7,12 @@ import onnx
 import pytest
 
 import dsee_compress
-from dsee_compress import checkpoint
 from dsee_compress.bundling import predict
 from dsee_compress.errors import GateError, UserError
 from dsee_compress.exporting import metadata, vocabulary
+from dsee_compress.models import config_of
 from dsee_compress.stages import common
+from dsee_compress.store.manifest import Manifest
 
 from ..fixtures.models import VOCABULARY, write_jsonl
 
@@ -48,9 +49,9 @@ def texts_with(data: Path, word: str) -> list[str]:
 
 def test_every_family_is_exported_with_fewer_tokens_and_the_same_logits(pruned, family, data, fewer, tmp_path):
     folder = dsee_compress.export(pruned, output=tmp_path / "export", trim_vocabulary=str(fewer))
-    trimmed = checkpoint.read(folder).metrics["vocabulary"]
-    assert trimmed["before"] == VOCABULARY > trimmed["after"] == checkpoint.model_config(folder).vocab_size
-    assert len(common.tokenizer_of(folder)) == trimmed["after"]
+    trimmed = Manifest.read(folder).metrics.vocabulary
+    assert trimmed.before == VOCABULARY > trimmed.after == config_of(folder).vocab_size
+    assert len(common.tokenizer_of(folder)) == trimmed.after
     dsee_compress.validate(folder, **LENIENT)
     result = json.loads((folder / "validation.json").read_text())
     assert result["parity"]["export_max_abs"] < 1e-3
@@ -82,27 +83,27 @@ def test_all_precisions_are_held_to_the_model_before(run, data):
 
 
 def test_the_dense_baseline_keeps_its_vocabulary_and_the_report_says_what_was_saved(run):
-    assert "vocabulary" not in checkpoint.read(run / "dense").metrics
-    assert checkpoint.model_config(run / "dense").vocab_size == VOCABULARY
-    trimmed = checkpoint.read(run / "export").metrics["vocabulary"]
+    assert Manifest.read(run / "dense").metrics.vocabulary is None
+    assert config_of(run / "dense").vocab_size == VOCABULARY
+    trimmed = Manifest.read(run / "export").metrics.vocabulary
     content = json.loads((run / "report.json").read_text())
-    width = checkpoint.model_config(run / "export").hidden_size
-    gone = (trimmed["before"] - trimmed["after"]) * width
+    width = config_of(run / "export").hidden_size
+    gone = (trimmed.before - trimmed.after) * width
     assert content["vocabulary"]["saved_mb"] == pytest.approx({"pruned_fp32": 4e-6 * gone, "pruned_int8": 1e-6 * gone})
-    pruned = checkpoint.read(run / "prune").metrics["parameters"]
+    pruned = Manifest.read(run / "prune").metrics.parameters
     assert content["cost"]["parameters"]["final"] == pruned - gone
-    kept = f"{trimmed['after']} of {trimmed['before']} tokens"
+    kept = f"{trimmed.after} of {trimmed.before} tokens"
     assert kept in (run / "report.md").read_text() and kept in (run / "report.html").read_text()
     for name in ("model.onnx", "model_int8.onnx"):
         assert metadata.read(run / "export" / name)["vocabulary"] == kept
     sizes = [tuple(tensor.dims) for tensor in onnx.load(run / "export" / "model.onnx").graph.initializer]
-    assert (trimmed["after"], width) in sizes and all(VOCABULARY not in size for size in sizes)
+    assert (trimmed.after, width) in sizes and all(VOCABULARY not in size for size in sizes)
 
 
 def test_a_bundle_answers_as_validation_does(run, data, tmp_path):
     folder = dsee_compress.bundle(run / "export", output=tmp_path / "bundle", precision="fp32")
     described = json.loads((folder / "bundle.json").read_text())
-    assert described["vocabulary_size"] == checkpoint.read(run / "export").metrics["vocabulary"]["after"]
+    assert described["vocabulary_size"] == Manifest.read(run / "export").metrics.vocabulary.after
     model = predict.load(folder)
     texts = [json.loads(line)["text"] for line in (data / "validation.jsonl").read_text().splitlines()]
     predicted = json.loads((run / "export" / "validation.json").read_text())["predictions"]["onnx_fp32"]

@@ -6,10 +6,11 @@ import onnx
 import pytest
 
 import dsee_compress
-from dsee_compress import checkpoint, targets
+from dsee_compress import targets
 from dsee_compress.errors import UserError
 from dsee_compress.evaluation import environment, session
 from dsee_compress.exporting import ort_format
+from dsee_compress.store.manifest import Manifest
 
 
 def test_every_target_of_ours_is_valid_and_named():
@@ -39,10 +40,10 @@ def test_a_target_of_ones_own(bert_tuned, tmp_path):
         "description: our board\nmachines: [riscv64]\ngraph: portable\nprecision: [fp32, int4]\n"
     )
     folder = dsee_compress.export(bert_tuned, output=tmp_path / "out", target=str(tmp_path / "board.yaml"))
-    manifest = checkpoint.read(folder)
+    manifest = Manifest.read(folder)
     assert {path.name for path in folder.glob("*.onnx")} == {"model.onnx", "model_int4.onnx"}
     assert manifest.config["graph"] == "portable" and manifest.config["opset"] == 23
-    assert manifest.metrics["target"]["description"] == "our board"
+    assert manifest.metrics.target["description"] == "our board"
 
 
 def test_a_target_that_changed_is_another_one(bert_tuned, tmp_path, monkeypatch):

@@ -5,8 +5,9 @@ import shutil
 import pytest
 import torch
 
-from dsee_compress import checkpoint, tasks
+from dsee_compress import tasks
 from dsee_compress.errors import UserError
+from dsee_compress.store import resume
 from dsee_compress.training import callbacks, trainer
 
 from .test_trainer import Killed, _killer, prepare, weights
@@ -91,21 +92,21 @@ def test_without_a_whole_one_training_starts_anew(checkpoints, capsys):
 def test_a_damaged_choice_of_prune_is_made_again(tmp_path, capsys):
     path = tmp_path / "step-1" / "s1.safetensors"
     made = {"a": torch.arange(4)}
-    checkpoint.remembered(path, lambda: made)
-    assert torch.equal(checkpoint.remembered(path, dict)["a"], made["a"])
+    resume.remembered(path, lambda: made)
+    assert torch.equal(resume.remembered(path, dict)["a"], made["a"])
     (path.parent / "checkpoint-8").mkdir()
     flip(path)
-    assert torch.equal(checkpoint.remembered(path, lambda: made)["a"], made["a"])
+    assert torch.equal(resume.remembered(path, lambda: made)["a"], made["a"])
     assert "s1.safetensors is damaged" in capsys.readouterr().err
     assert not (path.parent / "checkpoint-8").exists(), "it was trained under the choice that is lost"
 
 
 @pytest.mark.parametrize("content", ["{", "[" * 100_000, '{"rank": 4}'])
 def test_a_damaged_key_is_told(tmp_path, capsys, content):
-    state = checkpoint.resumable(tmp_path / "made", {"rank": 8})
+    state = resume.state(tmp_path / "made", {"rank": 8})
     (state / "checkpoint-1").mkdir()
     (state / "key.json").write_text(content)
-    assert not list(checkpoint.resumable(tmp_path / "made", {"rank": 8}).glob("checkpoint-*"))
+    assert not list(resume.state(tmp_path / "made", {"rank": 8}).glob("checkpoint-*"))
     assert "training starts anew" in capsys.readouterr().err
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import Trainer, TrainingArguments
 
-from dsee_compress import checkpoint, pretrained, tasks
+from dsee_compress import digests, pretrained, tasks
 from dsee_compress.adapters import model as adapters
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.errors import UserError
@@ -100,7 +100,7 @@ def test_a_checkpoint_without_its_mark_is_not_resumed_from(tmp_path):
         (tmp_path / f"checkpoint-{step}").mkdir()
         if whole:
             (tmp_path / f"checkpoint-{step}" / "state").write_text("x")
-            digest = checkpoint.sha256(tmp_path / f"checkpoint-{step}" / "state")
+            digest = digests.sha256(tmp_path / f"checkpoint-{step}" / "state")
             mark.write(tmp_path / f"checkpoint-{step}", {"state": digest}, step / 10)
     assert callbacks.last_whole_checkpoint(tmp_path) == (str(tmp_path / "checkpoint-20"), 2.0)
 

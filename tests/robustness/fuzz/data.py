@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dsee_compress.store.manifest import Manifest
+
 from . import damage
 from .base import FINETUNE, Base
 from .case import ACCEPTED, REFUSED, Case, in_child
@@ -319,9 +321,9 @@ def _read(folder: Path) -> str:
     """What was trained on, as far as it is not what is in the files."""
     from transformers import AutoTokenizer
 
-    from dsee_compress import checkpoint, tasks
+    from dsee_compress import tasks
 
-    manifest = checkpoint.read(folder / "out")
+    manifest = Manifest.read(folder / "out")
     tokenizer = AutoTokenizer.from_pretrained(folder / "out")
     train: list[Row] = []
     for split in ("validation", "train"):
@@ -340,7 +342,7 @@ def _read(folder: Path) -> str:
                 return (
                     f"row {number} of {split}: the label {wanted['label']!r} is {manifest.task.labels[row['labels']]!r}"
                 )
-    steps = manifest.metrics["training"]["steps"]
+    steps = manifest.metrics.training.steps
     if steps != math.ceil(len(train) / 8):
         return f"{steps} steps of 8 over {len(train)} rows"
     if len({*manifest.task.labels}) != len({str(row["label"]) for row in train}):

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dsee_compress.store.manifest import Manifest
+
 from . import damage
 from .base import FINETUNE, Base
 from .case import ACCEPTED, REFUSED, Case, in_child
@@ -327,10 +329,10 @@ def _same(folder: Path) -> str:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    from dsee_compress import checkpoint, tasks
+    from dsee_compress import tasks
     from dsee_compress.adapters import model as adapters
 
-    task = checkpoint.read(folder / "out").task
+    task = Manifest.read(folder / "out").task
     ours, theirs = (AutoTokenizer.from_pretrained(folder / name) for name in ("out", "model"))
     model = adapters.load(folder / "out")
     for update in adapters.updates(model).values():

@@ -5,6 +5,8 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+from dsee_compress.store.manifest import Manifest
+
 from . import base as bases
 from . import damage
 from .base import Base
@@ -86,11 +88,10 @@ def _command(command: str, base: Base) -> tuple[list[str], str | None]:
 
 def _labels(folder: Path) -> str:
     """What was made of a damaged folder describes itself, and has as many labels as the model has."""
-    from dsee_compress import checkpoint
 
     if not (folder / "out" / "dsee.json").is_file():
         return ""
-    manifest = checkpoint.read(folder / "out")
+    manifest = Manifest.read(folder / "out")
     config = folder / "out" / "config.json"
     if manifest.task.name == "classification" and config.is_file():
         names = [*json.loads(config.read_text())["id2label"].values()]
