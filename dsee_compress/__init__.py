@@ -7,7 +7,7 @@ Nothing heavy is imported before a stage is called.
 import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from .configs import (
     BenchmarkConfig,
@@ -20,6 +20,16 @@ from .configs import (
     ValidateConfig,
 )
 from .errors import GateError, UserError
+from .options import (
+    BenchmarkOptions,
+    BundleOptions,
+    ExportOptions,
+    FinetuneOptions,
+    GenerateOptions,
+    ImportPeftOptions,
+    PruneOptions,
+    ValidateOptions,
+)
 from .strict import StrictConfig
 
 if TYPE_CHECKING:
@@ -66,7 +76,7 @@ def _options_of(config: type[StrictConfig]) -> Callable[[_Function], _Function]:
 
 
 @_options_of(FinetuneConfig)
-def finetune(*, output: Folder, overwrite: bool = False, **options: Any) -> Path:
+def finetune(*, output: Folder, overwrite: bool = False, **options: Unpack[FinetuneOptions]) -> Path:
     """Fine-tune a pretrained model with DSEE on frozen weights; returns `output`, an adapter folder."""
     config = FinetuneConfig.parse(options)
     from .stages import finetune as stage
@@ -75,7 +85,9 @@ def finetune(*, output: Folder, overwrite: bool = False, **options: Any) -> Path
 
 
 @_options_of(ImportPeftConfig)
-def import_peft(folder: Folder, *, output: Folder, overwrite: bool = False, **options: Any) -> Path:
+def import_peft(
+    folder: Folder, *, output: Folder, overwrite: bool = False, **options: Unpack[ImportPeftOptions]
+) -> Path:
     """Make an adapter folder, as finetune's, from a LoRA adapter that PEFT saved; returns `output`.
 
     Its head's labels are those of the data, in their order: the set's own, or sorted.
@@ -94,7 +106,7 @@ def export_peft(folder: Folder, *, output: Folder, overwrite: bool = False) -> P
 
 
 @_options_of(PruneConfig)
-def prune(folder: Folder, *, output: Folder, overwrite: bool = False, **options: Any) -> Path:
+def prune(folder: Folder, *, output: Folder, overwrite: bool = False, **options: Unpack[PruneOptions]) -> Path:
     """Choose S1 from the adapter in `folder`, retune, merge and remove; returns `output`, a smaller model's folder."""
     config = PruneConfig.parse(options)
     from .stages import prune as stage
@@ -103,7 +115,7 @@ def prune(folder: Folder, *, output: Folder, overwrite: bool = False, **options:
 
 
 @_options_of(ExportConfig)
-def export(folder: Folder, *, output: Folder, overwrite: bool = False, **options: Any) -> Path:
+def export(folder: Folder, *, output: Folder, overwrite: bool = False, **options: Unpack[ExportOptions]) -> Path:
     """Write the model of an adapter or pruned folder as ONNX; returns `output`, an ONNX folder."""
     config = ExportConfig.parse(options)
     from .stages import export as stage
@@ -112,7 +124,7 @@ def export(folder: Folder, *, output: Folder, overwrite: bool = False, **options
 
 
 @_options_of(ValidateConfig)
-def validate(folder: Folder, *, overwrite: bool = False, **options: Any) -> Path:
+def validate(folder: Folder, *, overwrite: bool = False, **options: Unpack[ValidateOptions]) -> Path:
     """Measure the metrics and parity of `folder` and what it was made from; returns it, with validation.json."""
     config = ValidateConfig.parse(options)
     from .stages import validate as stage
@@ -121,7 +133,7 @@ def validate(folder: Folder, *, overwrite: bool = False, **options: Any) -> Path
 
 
 @_options_of(BenchmarkConfig)
-def benchmark(folder: Folder, *, overwrite: bool = False, **options: Any) -> Path:
+def benchmark(folder: Folder, *, overwrite: bool = False, **options: Unpack[BenchmarkOptions]) -> Path:
     """Measure latency, memory and size of an ONNX folder; returns it, with benchmark.json."""
     config = BenchmarkConfig.parse(options)
     from .stages import benchmark as stage
@@ -130,7 +142,7 @@ def benchmark(folder: Folder, *, overwrite: bool = False, **options: Any) -> Pat
 
 
 @_options_of(BundleConfig)
-def bundle(folder: Folder, *, output: Folder, overwrite: bool = False, **options: Any) -> Path:
+def bundle(folder: Folder, *, output: Folder, overwrite: bool = False, **options: Unpack[BundleOptions]) -> Path:
     """Write what a device needs to run an ONNX folder without torch to `output`, and to a zip file beside it."""
     config = BundleConfig.parse(options)
     from .stages import bundle as stage
@@ -139,7 +151,7 @@ def bundle(folder: Folder, *, output: Folder, overwrite: bool = False, **options
 
 
 @_options_of(GenerateConfig)
-def generate(folder: Folder, prompts: Iterable[str], **options: Any) -> list[str]:
+def generate(folder: Folder, prompts: Iterable[str], **options: Unpack[GenerateOptions]) -> list[str]:
     """What the decoder in an ONNX folder writes to each prompt, a source as in its training; returns the texts."""
     config = GenerateConfig.parse(options)
     from .stages import generate as stage

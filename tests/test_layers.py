@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "dsee_compress"
 FLOORS = (
     *("metrics", "runtime", "plain", "errors", "option_types", "strict", "yaml_text", "child_process", "naming"),
-    *("digests", "distributed", "progress", "data", "tasks", "configs", "weights", "loading", "store"),
+    *("digests", "distributed", "progress", "data", "tasks", "configs", "options", "weights", "loading", "store"),
     *("architectures", "models", "costs", "adapters", "training", "evaluation", "targets", "pruning"),
     *("exporting", "interfaces", "pretrained", "reporting", "bundling", "stages"),
 )
