@@ -1,6 +1,8 @@
 """ONNX Runtime: one artifact as a function from a batch to logits."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -37,11 +39,21 @@ def load(path: Path, provider: str = "cpu", threads: int | None = None) -> Any:
     return of_model(str(path), str(path), provider, threads)
 
 
-def of_model(model: str | bytes, name: str, provider: str = "cpu", threads: int | None = None) -> Any:
-    """As `load`; model: a file's path, or its content; name: what errors call it."""
+def of_model(
+    model: str | bytes,
+    name: str,
+    provider: str = "cpu",
+    threads: int | None = None,
+    weights: Mapping[str, Any] = MappingProxyType({}),
+) -> Any:
+    """As `load`; model: a file's path, or its content; name: what errors call it.
+
+    weights: those that the content says are elsewhere, as OrtValues, which have to live as long as the session.
+    """
     ort, wanted = require_provider(provider), PROVIDERS[provider]
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.add_external_initializers([*weights], [*weights.values()])
     if threads is not None:
         options.intra_op_num_threads = threads
     try:

@@ -6,7 +6,6 @@ A layer's attention is written by its own head count, a number in the graph that
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from ..architectures import Layer
 from ..configs import Graph
 from ..errors import UserError
 from ..progress import quiet
-from . import last_tokens
+from . import files, last_tokens
 from .operators import STYLES, Heads, Operators, Rotation, Step
 
 INPUTS = ("input_ids", "attention_mask", "position_ids")
@@ -26,8 +25,8 @@ BATCH, TOKENS, PAST = 2, 5, 3
 """The sizes that the exporter traces."""
 
 
-def to_onnx(model: PreTrainedModel, path: Path, graph: Graph, opset: int) -> None:
-    """Write `model`, taken apart as it is loaded, to `path`.
+def to_onnx(model: PreTrainedModel, graph: Graph, opset: int) -> Any:
+    """`model`, taken apart as it is loaded, as an OnnxModel.
 
     Inputs, named as Optimum names them: input_ids and position_ids (batch, tokens), attention_mask (batch, past +
     tokens), and of every layer `past_key_values.N.key` and `.value` (batch, heads, past, head size), empty at first;
@@ -64,9 +63,9 @@ def to_onnx(model: PreTrainedModel, path: Path, graph: Graph, opset: int) -> Non
             dynamic_shapes=shapes,
             verbose=False,
         )
-        assert program is not None
-        program.save(str(path))
-        last_tokens.let_choose(path)
+    written = files.of_program(program)
+    last_tokens.let_choose(written)
+    return written
 
 
 def _require_exporter() -> None:

@@ -1,10 +1,19 @@
-"""ONNX files: one file, or the graph in one and its weights beside it where protobuf holds no more."""
+"""ONNX graphs, read once and written once.
 
+In memory they are OnnxModels, which passes change; on disk one file, or the graph in one and its weights beside it
+where protobuf holds no more.
+"""
+
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from . import metadata
+
 LARGEST = 2**31 - 2**24
 """Bytes of weights above which they get a file of their own: 2 GB, and room for the graph."""
+_SMALL = 256
+"""Bytes of weights that stay in a graph without its weights: shapes among them, which its own are inferred from."""
 
 
 def load(path: Path) -> Any:
@@ -15,27 +24,84 @@ def load(path: Path) -> Any:
     return OnnxModel(onnx.load(str(path)))
 
 
-def save(model: Any, path: Path) -> None:
-    """Write an OnnxModel, or the ModelProto of one, to `path` in place of what was there; `model` is used up by it."""
-    import onnx
+def of_program(program: Any) -> Any:
+    """The OnnxModel of what torch's exporter returns."""
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    whole = OnnxModel(model) if isinstance(model, onnx.ModelProto) else model
+    assert program is not None
+    return OnnxModel(program.model_proto)
+
+
+def save(model: Any, path: Path, about: dict[str, str] | None = None) -> None:
+    """Write an OnnxModel to `path` in place of what was there; `model` is used up by it.
+
+    about: all that the file says of itself (see `metadata`).
+    """
+    metadata.describe(model.model, about or {})
     remove(path)
-    weights = sum(len(tensor.raw_data) for tensor in whole.model.graph.initializer)
-    whole.save_model_to_file(str(path), use_external_data_format=weights > LARGEST)
-
-
-def is_large(path: Path) -> bool:
-    """Whether the weights of what is made from `path` may need a file of their own."""
-    return sum(part.stat().st_size for part in (path, _weights(path)) if part.exists()) > LARGEST
+    weights = sum(len(tensor.raw_data) for tensor in model.model.graph.initializer)
+    model.save_model_to_file(str(path), use_external_data_format=weights > LARGEST)
 
 
 def remove(path: Path) -> None:
     """Remove the model in `path`, if there is one."""
     path.unlink(missing_ok=True)
-    _weights(path).unlink(missing_ok=True)
+    path.with_name(f"{path.name}.data").unlink(missing_ok=True)
 
 
-def _weights(path: Path) -> Path:
-    return path.with_name(f"{path.name}.data")
+def copied(model: Any) -> Any:
+    """An OnnxModel like `model`, of any size."""
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    copy, _ = _shell(model.model, apart=())
+    return OnnxModel(copy)
+
+
+def without_weights(model: Any) -> tuple[Any, dict[str, Any]]:
+    """A copy of an OnnxModel whose larger weights stand apart, and these as OrtValues, by name.
+
+    A session takes the two together: so it is made of a graph of any size without a file, or a second copy of weights.
+    """
+    import onnx
+    import onnxruntime
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    large = {entry.name for entry in model.model.graph.initializer if len(entry.raw_data) > _SMALL}
+    shell, weights = _shell(model.model, apart=large)
+    arrays = {entry.name: onnx.numpy_helper.to_array(entry) for entry in weights}
+    return OnnxModel(shell), {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}
+
+
+def _shell(model: Any, apart: Collection[str]) -> tuple[Any, list[Any]]:
+    """A copy of a ModelProto in which the weights of the names `apart` are said to be elsewhere, and these weights.
+
+    Weight by weight: protobuf copies no message of more than 2 GB.
+    """
+    import onnx
+
+    shell, weights = onnx.ModelProto(), []
+    _copy(model, shell, but="graph")
+    _copy(model.graph, shell.graph, but="initializer")
+    for entry in model.graph.initializer:
+        new = shell.graph.initializer.add()
+        if entry.name in apart:
+            weights.append(entry)
+            _copy(entry, new, but="raw_data")
+            new.data_location = onnx.TensorProto.EXTERNAL
+            new.external_data.add(key="location", value="memory")
+        else:
+            new.CopyFrom(entry)
+    return shell, weights
+
+
+def _copy(source: Any, target: Any, but: str) -> None:
+    """Set every field of a message as in `source`, but one."""
+    for field, value in source.ListFields():
+        if field.name == but:
+            continue
+        if hasattr(value, "extend"):
+            getattr(target, field.name).extend(value)
+        elif field.message_type is not None:
+            getattr(target, field.name).CopyFrom(value)
+        else:
+            setattr(target, field.name, value)

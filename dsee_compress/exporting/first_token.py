@@ -7,12 +7,11 @@ function stays the same.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import files, one_query
+from . import one_query
 from .attention import attributes_of
 
 if TYPE_CHECKING:
@@ -40,12 +39,11 @@ class Narrowed:
     """Those among them that are a layer's attention."""
 
 
-def narrow(path: Path) -> Narrowed:
-    """Rewrite the fused or portable graph in `path` so that its last layer computes the first token's row alone.
+def narrow(model: Any) -> Narrowed:
+    """Let the last layer of a fused or portable OnnxModel compute the first token's row alone.
 
     Nothing is narrower than before where no head takes the first row of a layer's output.
     """
-    model = files.load(path)
     row_wise, fused, standard = _read_by_row(model)
     narrowed = {node.output[0] for node in (*row_wise, *fused, *(heads.merge for heads in standard))}
     for node in row_wise:
@@ -60,7 +58,6 @@ def narrow(path: Path) -> Narrowed:
         model.prune_graph(allow_remove_graph_inputs=False)
         _forget_shapes(model, narrowed)
         model.topological_sort()
-        files.save(model, path)
     return Narrowed(len(narrowed), len(fused) + len(standard))
 
 

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -11,7 +11,7 @@ from .. import architectures
 from ..architectures import Architecture
 from ..configs import Graph
 from ..errors import GateError
-from . import files
+from . import unfit
 
 _ATTENTION = {"Attention", "QAttention", "MultiHeadAttention", "GroupQueryAttention"}
 _GELU = {"Gelu", "BiasGelu", "FastGelu"}
@@ -28,13 +28,14 @@ class NodeCount:
     nodes: int
 
 
-def fuse(source: Path, target: Path, architecture: Architecture, provider: str) -> None:
-    """Write `source` with its attention, GELU and normalisation subgraphs fused to `target`.
+def fuse(model: Any, architecture: Architecture, provider: str) -> Any:
+    """An OnnxModel like `model`, which it uses up, with attention, GELU and normalisation subgraphs fused, nodes named.
 
     The head count of each node is read from its own reshape, so layers may differ. The embeddings become one node but
     for the CPU's provider, whose EmbedLayerNormalization is a scalar loop.
     """
     from onnxruntime.transformers import fusion_options, optimizer
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     # The fusion warns of every layer whose width is not the first one's, and of shapes that were not asked for.
     for name in ("fusion_attention", "fusion_skiplayernorm"):
@@ -45,22 +46,15 @@ def fuse(source: Path, target: Path, architecture: Architecture, provider: str) 
     options.enable_embed_layer_norm = provider != "cpu"
     # Attention alone needs the shapes; inferring them takes minutes on the many nodes of one that stays unfused.
     options.enable_shape_inference = architecture.fuses_attention
-    optimized = optimizer.optimize_model(
-        str(source),
-        model_type=architecture.fusion,
-        num_heads=0,
-        hidden_size=0,
-        optimization_options=options,
-        opt_level=0,
-    )
-    files.save(optimized, target)
+    fused = optimizer.optimize_by_fusion(model.model, architecture.fusion, optimization_options=options)
+    for node in fused.nodes():
+        node.name = node.name or f"{node.op_type} of {node.output[0]}"
+    return OnnxModel(fused.model)
 
 
-def count_nodes(path: Path) -> NodeCount:
-    """Count the fused nodes of a graph."""
-    import onnx
-
-    kinds = Counter(node.op_type for node in onnx.load(str(path), load_external_data=False).graph.node)
+def count_nodes(model: Any) -> NodeCount:
+    """Count the fused nodes of an OnnxModel."""
+    kinds = Counter(node.op_type for node in model.model.graph.node)
     return NodeCount(
         attention=sum(kinds[kind] for kind in _ATTENTION),
         gelu=sum(kinds[kind] for kind in _GELU),
@@ -77,17 +71,17 @@ def attention_is_one_node(model: PreTrainedModel, graph: Graph) -> bool:
     return bool(model.config._attn_implementation == "sdpa")
 
 
-def require_fused(path: Path, layers: int, *, attention_is_one_node: bool) -> NodeCount:
-    """Count, and raise GateError unless every layer is one attention node and one GELU node.
+def require_fused(model: Any, name: str, layers: int, *, attention_is_one_node: bool) -> NodeCount:
+    """Count, and raise GateError unless every layer of an OnnxModel is one attention node and one GELU node.
 
     Where attention is known to stay unfused, its Softmax is what stands in a layer instead. A task head may have a
     GELU of its own, fused like the others.
     """
-    found = count_nodes(path)
+    found = count_nodes(model)
     attention = layers if attention_is_one_node else 0
     if found.attention != attention or found.gelu < layers or found.unfused != layers - attention:
         raise GateError(
-            f"gate 'fusion' failed: {path.name} has {found.attention} attention and {found.gelu} GELU nodes "
-            f"for {layers} layers, and {found.unfused} Softmax and Erf nodes that stayed unfused"
+            f"gate 'fusion' failed: {name} has {found.attention} attention and {found.gelu} GELU nodes "
+            f"for {layers} layers, and {found.unfused} Softmax and Erf nodes that stayed unfused{unfit.told(model)}"
         )
     return found

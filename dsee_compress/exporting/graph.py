@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ..errors import UserError
 from ..evaluation.inputs import INPUTS
 from ..progress import quiet
 from ..tasks import HeadKind
+from . import files
 
 _TASKS: dict[HeadKind, str] = {"sequence": "text-classification", "token": "token-classification"}
 """What Optimum calls a model with such a head."""
@@ -19,17 +21,19 @@ SEEN_SHAPE = (2, 16)
 """Batch and sequence length of the inputs that the exporters trace."""
 
 
-def to_onnx(model: PreTrainedModel, path: Path, opset: int, given: Collection[str] = INPUTS) -> None:
-    """Write `model` to `path` through optimum's exporter (TorchScript, which the fusion understands).
+def to_onnx(model: PreTrainedModel, opset: int, given: Collection[str] = INPUTS) -> Any:
+    """`model` as an OnnxModel by optimum's exporter (TorchScript, which the fusion understands).
 
     Inputs and outputs are named as Optimum names them; those that are not `given` are left out, and the model takes
-    for them what it takes by itself. Raises UserError if the export libraries are missing.
+    for them what it takes by itself. Raises UserError if the export libraries are missing. The exporter has no way but
+    to write a file, and to read it again for a check of its own.
     """
     names = _names(model, given)
     from optimum.exporters.onnx import export
 
     batch, length = SEEN_SHAPE
-    with quiet("torch.onnx"):
+    with quiet("torch.onnx"), TemporaryDirectory() as folder:
+        path = Path(folder, "plain.onnx")
         export(
             model,
             names,
@@ -37,10 +41,11 @@ def to_onnx(model: PreTrainedModel, path: Path, opset: int, given: Collection[st
             opset=opset,
             input_shapes={"batch_size": batch, "sequence_length": length},
         )
+        return files.load(path)
 
 
-def to_portable(model: PreTrainedModel, path: Path, opset: int, given: Collection[str] = INPUTS) -> None:
-    """Write `model` to `path` through torch.export, in standard operators alone, `Attention` and `Gelu` among them.
+def to_portable(model: PreTrainedModel, opset: int, given: Collection[str] = INPUTS) -> Any:
+    """`model` as an OnnxModel by torch.export, in standard operators alone, `Attention` and `Gelu` among them.
 
     opset: 23 or later, the first with `Attention`. Inputs, outputs and errors as `to_onnx`.
     """
@@ -59,8 +64,7 @@ def to_portable(model: PreTrainedModel, path: Path, opset: int, given: Collectio
             dynamic_shapes={name: {0: batch, 1: length} for name in names},
             verbose=False,
         )
-        assert program is not None
-        program.save(str(path))
+    return files.of_program(program)
 
 
 def _names(model: PreTrainedModel, given: Collection[str]) -> Any:

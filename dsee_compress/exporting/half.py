@@ -1,12 +1,10 @@
 """A graph in fp16, but for the nodes whose numbers fp16 does not hold, and what fp16 then does to the logits."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import GateError, UserError
-from ..evaluation import session
 from ..evaluation.inputs import Batch
 from . import files, probe, ranges
 from .ranges import Beyond
@@ -19,46 +17,32 @@ _TOKENS = 512
 """So many, and the rest of their batch, give the logits."""
 
 
-def convert(source: Path, target: Path, batches: list[Batch]) -> dict[str, Any]:
-    """Write `source` with weights and arithmetic in fp16 to `target`; logits and what is remembered stay fp32.
+def convert(model: Any, batches: list[Batch]) -> dict[str, Any]:
+    """Turn weights and arithmetic of an OnnxModel into fp16; logits and what is remembered stay fp32.
 
     batches: examples, on which nodes are found that stay in fp32 (`ranges`). GateError if they are too many, or if
     fp16's rounding between the others ruins the logits. Returns the nodes in fp32, and the logits' signal-to-noise
     ratio in decibels.
     """
-    model = files.load(source)
-    if _name_nodes(model):
-        files.save(model, source)
-        model = files.load(source)
-    beyond = ranges.beyond(source, batches)
+    beyond = ranges.beyond(model, batches)
     _require_few(model, beyond)
-    reached = _signal_to_noise(source, beyond, batches)
+    reached = _signal_to_noise(model, beyond, batches)
     if beyond.nodes:
         _convert_around(model, beyond)
+        _require_loadable(model)
     else:
         # What contrib operators give has no inferred shape, and the conversion needs none.
         model.disable_shape_inference()
         model.convert_float_to_float16(use_symbolic_shape_infer=False, keep_io_types=True)
-    files.save(model, target)
-    if beyond.nodes:
-        _require_loadable(target)
     return {"fp32_nodes": beyond.nodes, "signal_to_noise_db": reached}
 
 
-def _require_loadable(path: Path) -> None:
-    """GateError if ONNX Runtime does not take the file: numbers cross into a subgraph, where no casts are put."""
+def _require_loadable(model: Any) -> None:
+    """GateError if ONNX Runtime does not take the graph: numbers cross into a subgraph, where no casts are put."""
     try:
-        session.load(path)
+        probe.require_loadable(model)
     except UserError as error:
         raise GateError(f"gate 'fp16' failed: {error}; leave fp16 out of the precisions") from error
-
-
-def _name_nodes(model: Any) -> bool:
-    """Give names to nodes without one; says whether there were any."""
-    nameless = [node for node in model.nodes() if not node.name]
-    for node in nameless:
-        node.name = f"{node.op_type} of {node.output[0]}"
-    return bool(nameless)
 
 
 def _require_few(model: Any, beyond: Beyond) -> None:
@@ -73,7 +57,7 @@ def _require_few(model: Any, beyond: Beyond) -> None:
         )
 
 
-def _signal_to_noise(source: Path, beyond: Beyond, batches: list[Batch]) -> float:
+def _signal_to_noise(model: Any, beyond: Beyond, batches: list[Batch]) -> float:
     """Decibels of the logits over what fp16 adds, by a graph in fp32 that rounds between nodes as fp16 does.
 
     ONNX Runtime's CPU provider would run the graph in fp16 without rounding anything. GateError if it is too little.
@@ -81,10 +65,7 @@ def _signal_to_noise(source: Path, beyond: Beyond, batches: list[Batch]) -> floa
     pieces = probe.pieces(batches, _TOKENS)
     wanted, found = (
         np.concatenate([_of_tokens(values["logits"], piece) for values, piece in zip(given, pieces, strict=True)])
-        for given in (
-            probe.tensors(source, ["logits"], pieces),
-            probe.outputs(_rounding(source, beyond), source, ["logits"], pieces),
-        )
+        for given in (probe.tensors(graph, ["logits"], pieces) for graph in (model, _rounding(model, beyond)))
     )
     if not np.isfinite(found).all():
         raise GateError(
@@ -106,21 +87,20 @@ def _of_tokens(logits: Any, batch: Batch) -> Any:
     return logits[batch["attention_mask"] == 1] if logits.ndim == 3 else logits
 
 
-def _rounding(source: Path, beyond: Beyond) -> Any:
-    """The ModelProto in `source` that rounds to fp16 what fp16 would: weights, and what nodes write."""
+def _rounding(source: Any, beyond: Beyond) -> Any:
+    """A copy of an OnnxModel that rounds to fp16 what fp16 would: weights, and what nodes write."""
     import onnx
 
-    model = onnx.load(str(source))
-    kept = {*beyond.nodes}
-    halved = {name for node in model.graph.node if node.name not in kept for name in node.input}
-    constants = [entry for entry in model.graph.initializer if entry.name in halved]
-    constants += [entry.t for node in model.graph.node if node.name not in kept for entry in node.attribute]
+    model, kept = files.copied(source), {*beyond.nodes}
+    halved = {name for node in model.model.graph.node if node.name not in kept for name in node.input}
+    constants = [entry for entry in model.model.graph.initializer if entry.name in halved]
+    constants += [entry.t for node in model.model.graph.node if node.name not in kept for entry in node.attribute]
     for entry in constants:
         if entry.data_type == onnx.TensorProto.FLOAT:
             rounded = probe.half(onnx.numpy_helper.to_array(entry))
             entry.CopyFrom(onnx.numpy_helper.from_array(rounded, entry.name))
     casts = []
-    for node in model.graph.node:
+    for node in model.model.graph.node:
         for index, name in enumerate(node.output):
             if name in beyond.floats - beyond.inner:
                 node.output[index] = f"{name}_exact"
@@ -129,7 +109,7 @@ def _rounding(source: Path, beyond: Beyond) -> Any:
                     onnx.helper.make_node("Cast", [f"{name}_exact"], [f"{name}_half"], to=to["half"]),
                     onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=to[""]),
                 ]
-    model.graph.node.extend(casts)
+    model.add_nodes(casts)
     return model
 
 

@@ -3,23 +3,21 @@
 The product with the vocabulary's matrix is a decoder's largest, and of a prompt all its rows but one are thrown away.
 """
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..evaluation.inputs import LOGITS_TO_KEEP as NAME
-from . import files
 
 
-def let_choose(path: Path) -> None:
-    """Rewrite the graph in `path` so that it may be asked for the logits of the last tokens alone.
+def let_choose(model: Any) -> None:
+    """Let an OnnxModel be asked for the logits of the last tokens alone.
 
     `logits_to_keep`, int64 (1,), is their number as in transformers; 0, or an input that is not given, stands for all.
     An initializer that is an input, too, is ONNX's input with a default: who does not know it need not give it.
     """
     import onnx
 
-    model = files.load(path)
     head = model.output_name_to_node()["logits"]
     hidden, start, end, axis = head.input[0], f"{NAME}_start", f"{NAME}_end", f"{NAME}_axis"
     for name, value in ((NAME, 0), (end, np.iinfo(np.int64).max), (axis, 1)):
@@ -30,4 +28,3 @@ def let_choose(path: Path) -> None:
     model.add_node(onnx.helper.make_node("Slice", [hidden, start, end, axis], [kept], name=kept))
     head.input[0] = kept
     model.topological_sort()
-    files.save(model, path)

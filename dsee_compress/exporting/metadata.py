@@ -5,18 +5,16 @@ from pathlib import Path
 from typing import Any
 
 
-def write(path: Path, entries: Mapping[str, str]) -> None:
-    """Make `entries` all that the model in `path` says of itself.
+def describe(model: Any, entries: Mapping[str, str]) -> None:
+    """Make `entries` all that a ModelProto says of itself.
 
     What exporters note on the way goes: of each node the stack trace of the code that it was traced from, with the
     paths of this machine.
     """
     import onnx
 
-    model = onnx.load(str(path), load_external_data=False)
     _forget(model)
     onnx.helper.set_model_props(model, dict(entries))
-    onnx.save(model, str(path))
 
 
 def read(path: Path) -> dict[str, str]:

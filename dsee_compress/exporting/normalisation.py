@@ -4,23 +4,20 @@ SkipLayerNormalization does both in one scalar loop. A Sum and a LayerNormalizat
 its time; and the bias that it adds goes into the product before it where that is int8.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import files
 from .attention import attributes_of
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
 
-def sum_before(path: Path) -> int:
-    """Rewrite the graph in `path` so that every layer normalisation of a sum is a Sum and a LayerNormalization.
+def sum_before(model: Any) -> int:
+    """Let every layer normalisation of a sum in an OnnxModel be a Sum and a LayerNormalization.
 
     It is Sum, not Add: an Add before a LayerNormalization is fused into SkipLayerNormalization when a session loads the
     model. The function stays the same. Returns how many there are.
     """
-    model = files.load(path)
     for node in model.get_nodes_by_op_type("SkipLayerNormalization"):
         _separate(model, node)
     weights = {entry.name for entry in model.model.graph.initializer}
@@ -32,7 +29,6 @@ def sum_before(path: Path) -> int:
             before.op_type = "Sum"
             sums += 1
     model.topological_sort()
-    files.save(model, path)
     return sums
 
 

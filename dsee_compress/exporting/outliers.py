@@ -8,14 +8,13 @@ changes; and since the multiplication is an operator of its own, only those prod
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..evaluation.inputs import Batch
-from . import files, probe
+from . import probe
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -43,23 +42,23 @@ class _Equalised:
     factors: Array
 
 
-def equalise(source: Path, target: Path, batches: list[Batch], levels: int) -> list[str]:
-    """Write the fp32 graph of `source` to `target`, with outliers of its products' inputs brought to size.
+def equalise(model: Any, batches: list[Batch], levels: int) -> list[str]:
+    """Bring outliers of what the products of an OnnxModel in fp32 read to size.
 
     batches: examples, which say how large channels are. levels: the largest int8 weight. Returns the names of the
     products whose inputs have factors.
     """
-    model, pieces = files.load(source), probe.pieces(batches, TOKENS)
+    pieces = probe.pieces(batches, TOKENS)
     reading: dict[str, list[NodeProto]] = {}
     for node in probe.matrices(model, probe.products(model.model.graph)):
         reading.setdefault(node.input[0], []).append(node)
-    seen = [*probe.tensors(source, [*reading], pieces)]
-    chosen = _enough(source, _gaining(model, reading, seen, levels), pieces[0], seen[0], levels)
+    seen = [*probe.tensors(model, [*reading], pieces)]
+    chosen = _enough(model, _gaining(model, reading, seen, levels), pieces[0], seen[0], levels)
+    names = [node.name for equalised in chosen for node in equalised.products]
     for equalised in chosen:
         _multiply(model, equalised)
     model.topological_sort()
-    files.save(model, target)
-    return [node.name for equalised in chosen for node in equalised.products]
+    return names
 
 
 def factors_of(inputs: Array, weight: Array, levels: int) -> tuple[Array, float]:
@@ -123,7 +122,7 @@ def _gaining(
     return found
 
 
-def _enough(path: Path, found: list[_Equalised], batch: Batch, seen: dict[str, Array], levels: int) -> list[_Equalised]:
+def _enough(model: Any, found: list[_Equalised], batch: Batch, seen: dict[str, Array], levels: int) -> list[_Equalised]:
     """The fewest that take away ENOUGH: the noise of each product alone is added to it in fp32, and seen in the logits.
 
     Noise of different products is independent, so what they add to the logits adds up. seen: what the tensors hold of
@@ -132,7 +131,7 @@ def _enough(path: Path, found: list[_Equalised], batch: Batch, seen: dict[str, A
     if not found:
         return []
     outputs = [node.output[0] for equalised in found for node in equalised.products]
-    with probe.disturbed(path, outputs) as forward:
+    with probe.disturbed(model, outputs) as forward:
         wanted = forward(batch, {})
 
         def noise(equalised: _Equalised, factors: Array) -> float:

@@ -1,17 +1,14 @@
-"""Lower precisions of a fused or portable fp32 graph: one function a precision, and the table of them."""
+"""Lower precisions of an fp32 graph, each a list of passes over one graph in memory, and the tables of them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..configs import Precision
 from ..errors import UserError
 from ..evaluation.inputs import Batch
-from ..progress import quiet, tell
-from . import attention, files, half, one_query, outliers, probe, rounding, static
-from .activation import approximate_gelu
+from ..progress import tell
+from . import activation, attention, blocks, dynamic, half, outliers, probe, rounding, static, tied_vocabulary
 
 
 @dataclass(frozen=True)
@@ -35,144 +32,127 @@ Samples = Callable[[], list[Batch]]
 """Padded batches of training examples, for precisions that have to see some."""
 
 
-def fp16(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str, Any]:
-    """Write `source` with weights and arithmetic in fp16 to `target`; the logits stay fp32.
+@dataclass
+class Work:
+    """A graph on its way to a lower precision."""
 
-    So does what goes beyond fp16's range on samples, or on random tokens where there are none: see `half.convert`.
-    """
-    looked_at = "training examples"
+    model: Any
+    """An OnnxModel, which each pass changes."""
+    rules: Rules
+    samples: Samples
+    batches: list[Batch] = field(default_factory=list)
+    """Examples that the passes look at, once one of them has asked for some."""
+    figures: dict[str, Any] = field(default_factory=dict)
+    """What is noted in the export's metrics."""
+
+
+Pass = Callable[[Work], None]
+Passes = dict[Precision, tuple[Pass, ...]]
+"""How each precision below fp32 is made from it."""
+
+
+def lower(model: Any, passes: tuple[Pass, ...], rules: Rules, samples: Samples) -> dict[str, Any]:
+    """Take an OnnxModel in fp32 through `passes`; returns what is noted in the export's metrics."""
+    work = Work(model, rules, samples)
+    for one in passes:
+        one(work)
+    return work.figures
+
+
+def examples(work: Work) -> None:
+    """Look at training examples; UserError if there are none."""
+    work.batches = work.samples()
+
+
+def examples_or_none(work: Work) -> None:
+    """Look at training examples, if they are still there."""
     try:
-        batches = samples()
-    except UserError as error:
-        tell(f"fp16's range is checked on random tokens: {error}")
-        batches = []
-    if not batches:
-        batches, looked_at = probe.random_examples(source), "random tokens"
-    return half.convert(source, target, batches) | {"range_of": looked_at}
-
-
-def int8(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str, Any]:
-    """Write `source` with int8 weights, per channel, and activations quantised as they come, to `target`.
-
-    Where there are samples, channels that are far larger than the others are brought to size first (`outliers`), and
-    weights are rounded to fit them (`rounding`).
-    """
-    try:
-        batches = samples()
+        work.batches = work.samples()
     except UserError as error:
         tell(f"int8 is rounded without a look at examples: {error}")
-        dynamic_int8(source, target, reduce_range=rules.reduce_range)
-        return {"reduce_range": rules.reduce_range, "equalised": None}
-    with _in_size(source, target, rules, batches) as (in_size, equalised):
-        dynamic_int8(in_size, target, reduce_range=rules.reduce_range)
-        rounding.fit(in_size, target, batches)
-    return {"reduce_range": rules.reduce_range, "equalised": equalised}
 
 
-def int8_static(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str, Any]:
-    """Write `source` with int8 weights and ranges of activations that are fixed on training examples to `target`.
+def examples_or_random_tokens(work: Work) -> None:
+    """Look at training examples, or at random tokens where there are none."""
+    looked_at = "training examples"
+    try:
+        work.batches = work.samples()
+    except UserError as error:
+        tell(f"fp16's range is checked on random tokens: {error}")
+    if not work.batches:
+        work.batches, looked_at = probe.random_examples(work.model.model.graph), "random tokens"
+    work.figures["range_of"] = looked_at
 
-    As int8, and products that still hurt stay in fp32: see `static.calibrated`.
+
+def fp16(work: Work) -> None:
+    """Weights and arithmetic in fp16, but for what goes beyond its range on the examples: see `half`."""
+    work.figures |= half.convert(work.model, work.batches)
+
+
+def equalise(work: Work) -> None:
+    """Bring channels that are far larger than the others on the examples to size: see `outliers`."""
+    found = outliers.equalise(work.model, work.batches, work.rules.levels) if work.batches else None
+    work.figures["equalised"] = found
+
+
+def attention_apart(work: Work) -> None:
+    """Products of attention that every quantiser knows: see `attention`."""
+    attention.separate_all(work.model)
+
+
+def int8(work: Work) -> None:
+    """Weights in int8, and activations quantised as they come; rounded to fit the examples, if there are some.
+
+    Decoders have none. Weights in int8 blocks, as int4 has them, would add a third of the noise there, and take 1.2
+    times as long for a step and 2.5 times as long for a prompt (AVX2).
     """
-    batches = samples()
-    with (
-        _in_parts(source, target, rules) as parts,
-        _in_size(parts, target, rules, batches) as (in_size, equalised),
-        quiet(*TALKATIVE),
-    ):
-        options = {"reduce_range": rules.reduce_range, "signed": rules.signed_activations}
-        figures = static.calibrated(in_size, target, batches, **options)
-    return figures | {"reduce_range": rules.reduce_range, "equalised": equalised}
+    seen = rounding.look(work.model, work.batches) if work.batches else {}
+    dynamic.quantise(work.model, reduce_range=work.rules.reduce_range)
+    rounding.fit(work.model, seen)
+    work.figures["reduce_range"] = work.rules.reduce_range
 
 
-def int4(source: Path, target: Path, rules: Rules, samples: Samples) -> dict[str, Any]:
-    """Write `source` with int4 weights, a scale and a zero point a block, to `target`; embeddings in int8."""
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-
-    with _in_parts(source, target, rules) as parts, quiet(*TALKATIVE):
-        # Accuracy level 4 multiplies in int8, which is what a CPU is fast at.
-        model = files.load(parts).model
-        quantizer = MatMulNBitsQuantizer(
-            model,
-            block_size=rules.block_size,
-            accuracy_level=4,
-            nodes_to_exclude=one_query.by_head(model.graph),
-        )
-        quantizer.process()
-        files.save(quantizer.model.model, target)
-    return {"block_size": rules.block_size}
+def int8_look_ups(work: Work) -> None:
+    """Embeddings in int8."""
+    dynamic.quantise(work.model, reduce_range=work.rules.reduce_range, operators=dynamic.LOOK_UPS)
 
 
-TALKATIVE = ("root", "onnxruntime.quantization.matmul_nbits_quantizer", "onnxruntime.transformers.onnx_model")
-"""Loggers of the quantisers' advice, which is about unfused graphs, and of their progress, node by node."""
-_INT8 = ("Attention", "EmbedLayerNormalization", "Gather", "MatMul")
-"""What dynamic int8 quantises: not Conv, whose int8 weights ONNX Runtime 1.22 has no kernel for."""
+def int8_in_ranges(work: Work) -> None:
+    """Products in int8 with ranges of activations from the examples, but for those that hurt: see `static`."""
+    options = {"reduce_range": work.rules.reduce_range, "signed": work.rules.signed_activations}
+    work.figures |= static.calibrate(work.model, work.batches, **options)
+    work.figures["reduce_range"] = work.rules.reduce_range
 
-Lower = dict[Precision, Callable[[Path, Path, Rules, Samples], dict[str, Any]]]
-"""How each precision below fp32 is made from it; what a function returns is noted in the export's metrics."""
 
-LOWER: Lower = {
-    "fp16": fp16,
-    "int8": int8,
-    "int8_static": int8_static,
-    "int4": int4,
+def head_transposed(work: Work) -> None:
+    """The vocabulary's scores by a weight that quantisers know: see `tied_vocabulary`."""
+    tied_vocabulary.store_transposed(work.model)
+
+
+def int8_head(work: Work) -> None:
+    """The vocabulary in int8 blocks."""
+    blocks.quantise_head(work.model, work.rules.block_size)
+
+
+def int4(work: Work) -> None:
+    """Weights of products in int4 blocks."""
+    blocks.quantise(work.model, work.rules.block_size)
+    work.figures["block_size"] = work.rules.block_size
+
+
+def approximate_gelu(work: Work) -> None:
+    """GELU by its approximation: see `activation`."""
+    activation.approximate_gelu(work.model)
+
+
+ENCODER: Passes = {
+    "fp16": (examples_or_random_tokens, fp16),
+    "int8": (examples_or_none, equalise, int8, approximate_gelu),
+    "int8_static": (examples, attention_apart, int8_look_ups, approximate_gelu, equalise, int8_in_ranges),
+    "int4": (attention_apart, int8_look_ups, approximate_gelu, int4),
 }
-"""The precisions of encoders."""
-
-
-@contextmanager
-def _in_parts(source: Path, target: Path, rules: Rules) -> Iterator[Path]:
-    """A file beside `target` with attention's products apart and the embeddings in int8; gone afterwards."""
-    parts = target.with_suffix(".parts.onnx")
-    model = files.load(source)
-    attention.separate_all(model)
-    files.save(model, parts)
-    embeddings = ["EmbedLayerNormalization", "Gather"]
-    dynamic_int8(parts, parts, reduce_range=rules.reduce_range, operators=embeddings)
-    try:
-        yield parts
-    finally:
-        files.remove(parts)
-
-
-@contextmanager
-def _in_size(source: Path, target: Path, rules: Rules, batches: list[Batch]) -> Iterator[tuple[Path, list[str]]]:
-    """A file beside `target` whose products have inputs without outliers, gone afterwards, and which products."""
-    in_size = target.with_suffix(".in_size.onnx")
-    try:
-        yield in_size, outliers.equalise(source, in_size, batches, rules.levels)
-    finally:
-        files.remove(in_size)
-
-
-def dynamic_int8(
-    source: Path, target: Path, *, reduce_range: bool, operators: Sequence[str] = _INT8, kept: Sequence[str] = ()
-) -> None:
-    """Write `source` with the weights of `operators` in int8 to `target`, but those of the nodes that are `kept`.
-
-    Those of `one_query` stay, too. GELU becomes its approximation.
-    """
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    graph = onnx.load(str(source), load_external_data=False).graph
-    # The quantiser knows operators by name alone, and takes ONNX's Attention for ONNX Runtime's, which holds weights.
-    standard = [node.name for node in graph.node if node.op_type == "Attention" and not node.domain]
-    lower = target.with_suffix(".lower.onnx")
-    with quiet(*TALKATIVE):
-        quantize_dynamic(
-            source,
-            lower,
-            use_external_data_format=files.is_large(source),
-            op_types_to_quantize=list(operators),
-            nodes_to_exclude=[*standard, *one_query.by_head(graph), *kept],
-            per_channel=True,
-            reduce_range=reduce_range,
-            weight_type=QuantType.QInt8,
-            # Contrib operators have no shape inference, so the type of their outputs has to be told.
-            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
-        )
-    model = files.load(lower)
-    files.remove(lower)
-    approximate_gelu(model)
-    files.save(model, target)
+DECODER: Passes = {
+    "fp16": (examples_or_random_tokens, fp16),
+    "int8": (head_transposed, int8, approximate_gelu),
+    "int4": (head_transposed, int8_head, int4, int8_look_ups, approximate_gelu),
+}

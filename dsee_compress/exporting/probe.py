@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,10 +34,9 @@ def half(weight: Array) -> Array:
     return rounded
 
 
-def logits(path: Path, batches: list[Batch]) -> Logits:
-    """What the model in `path` gives for all rows of `batches`, (rows, labels)."""
-    with session.Session(path) as live:
-        return np.concatenate([live.forward(batch) for batch in batches])
+def logits(model: Any, batches: list[Batch]) -> Logits:
+    """What an OnnxModel gives for all rows of `batches`, (rows, labels)."""
+    return np.concatenate([values["logits"] for values in tensors(model, ["logits"], batches)])
 
 
 def pieces(batches: list[Batch], tokens: int) -> list[Batch]:
@@ -56,42 +54,39 @@ def pieces(batches: list[Batch], tokens: int) -> list[Batch]:
     return found
 
 
-def tensors(path: Path, names: list[str], batches: list[Batch]) -> Iterator[dict[str, Array]]:
-    """What these tensors of the model in `path` hold, (batch, tokens, channels), for each of the batches."""
+def tensors(model: Any, names: list[str], batches: list[Batch]) -> Iterator[dict[str, Array]]:
+    """What these tensors of an OnnxModel hold, (batch, tokens, channels), for each of the batches."""
     import onnx
 
-    return outputs(onnx.load(str(path)), path, names, batches)
-
-
-def outputs(model: Any, path: Path, names: list[str], batches: list[Batch]) -> Iterator[dict[str, Array]]:
-    """What these tensors of a ModelProto hold for each of the batches; beside `path` there is room for its file."""
-    import onnx
-
-    known = {entry.name for entry in model.graph.output}
+    variant, weights = files.without_weights(model)
+    known = {entry.name for entry in variant.model.graph.output}
     others = [name for name in names if name not in known]
-    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in others)
-    with _opened(model, path) as run:
+    variant.model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in others)
+    with _opened(variant, weights) as run:
         for batch in batches:
             yield dict(zip(names, run(names, batch), strict=True))
 
 
-def floats(path: Path) -> set[str]:
-    """The tensors that the nodes of the model in `path` write and that are of fp32."""
+def floats(model: Any) -> set[str]:
+    """The tensors that the nodes of an OnnxModel write and that are of fp32."""
     import onnx
 
-    model = onnx.load(str(path))
-    written = {name for node in model.graph.node for name in node.output if name}
-    known = {entry.name for entry in model.graph.output}
-    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in sorted(written - known))
-    with _loaded(model, path) as live:
-        return written & {entry.name for entry in live.get_outputs() if entry.type == "tensor(float)"}
+    variant, weights = files.without_weights(model)
+    graph = variant.model.graph
+    written = {name for node in graph.node for name in node.output if name}
+    others = written - {entry.name for entry in graph.output}
+    graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in sorted(others))
+    live = _loaded(variant, weights)
+    return written & {entry.name for entry in live.get_outputs() if entry.type == "tensor(float)"}
 
 
-def random_examples(path: Path) -> list[Batch]:
-    """Random tokens for the model in `path`."""
-    import onnx
+def require_loadable(model: Any) -> None:
+    """UserError if ONNX Runtime does not take an OnnxModel."""
+    _loaded(*files.without_weights(model))
 
-    graph = onnx.load(str(path), load_external_data=False).graph
+
+def random_examples(graph: Any) -> list[Batch]:
+    """Random tokens for the model of a graph."""
     names = [entry.name for entry in graph.input]
     vocabulary = _vocabulary(graph)
     if any(name.startswith("past_") for name in names):
@@ -113,63 +108,53 @@ def _vocabulary(graph: Any) -> int:
 
 
 @contextmanager
-def disturbed(path: Path, names: list[str]) -> Iterator[Callable[[Batch, dict[str, Array]], Logits]]:
-    """The model in `path` as a function of a batch, and of what is added to some of these tensors, to logits."""
+def disturbed(model: Any, names: list[str]) -> Iterator[Callable[[Batch, dict[str, Array]], Logits]]:
+    """An OnnxModel as a function of a batch, and of what is added to some of these tensors, to logits."""
     import onnx
 
-    model = onnx.load(str(path))
-    added = {}
-    for node in model.graph.node:
+    variant, weights = files.without_weights(model)
+    graph, added = variant.model.graph, {}
+    for node in graph.node:
         for index, name in enumerate(node.output):
             if name in names:
                 node.output[index] = f"{name}_undisturbed"
                 added[name] = onnx.helper.make_node("Add", [f"{name}_undisturbed", f"{name}_added"], [name])
     for name, node in added.items():
-        model.graph.node.append(node)
+        graph.node.append(node)
         entry = onnx.helper.make_tensor_value_info(f"{name}_added", onnx.TensorProto.FLOAT, None)
-        model.graph.input.append(entry)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.float32), entry.name))
-    with _opened(model, path) as run:
+        graph.input.append(entry)
+        graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.float32), entry.name))
+    with _opened(variant, weights) as run:
         yield lambda batch, errors: run(["logits"], batch | {f"{name}_added": errors[name] for name in errors})[0]
 
 
 @contextmanager
-def _opened(model: Any, path: Path) -> Iterator[Callable[[list[str], Batch], list[Array]]]:
-    """A session of a variant of the model in `path`: a function of names of outputs and a feed.
+def _opened(model: Any, weights: dict[str, Any]) -> Iterator[Callable[[list[str], Batch], list[Array]]]:
+    """A session of an OnnxModel whose weights stand apart: a function of names of outputs and a feed.
 
     A decoder is given prompts, whose tokens are counted from the mask: it remembers nothing of earlier ones.
     """
-    with _loaded(model, path) as live:
-        asked = live.get_inputs()
-        known = {entry.name for entry in (*asked, *live.get_overridable_initializers())}
-        shapes = {entry.name: entry.shape for entry in asked if entry.name.startswith("past_")}
+    live = _loaded(model, weights)
+    asked = live.get_inputs()
+    known = {entry.name for entry in (*asked, *live.get_overridable_initializers())}
+    shapes = {entry.name: entry.shape for entry in asked if entry.name.startswith("past_")}
 
-        def run(names: list[str], feed: Batch) -> list[Array]:
-            rows = len(feed["input_ids"])
-            past = {name: np.zeros((rows, heads, 0, size), np.float32) for name, (_, heads, _, size) in shapes.items()}
-            given = feed | past
-            if "position_ids" in known - given.keys():
-                given["position_ids"] = positions(feed["attention_mask"])
-            found: list[Array] = live.run(names, {name: given[name] for name in given if name in known})
-            return found
+    def run(names: list[str], feed: Batch) -> list[Array]:
+        rows = len(feed["input_ids"])
+        past = {name: np.zeros((rows, heads, 0, size), np.float32) for name, (_, heads, _, size) in shapes.items()}
+        given = feed | past
+        if "position_ids" in known - given.keys():
+            given["position_ids"] = positions(feed["attention_mask"])
+        found: list[Array] = live.run(names, {name: given[name] for name in given if name in known})
+        return found
 
-        yield run
+    yield run
 
 
-@contextmanager
-def _loaded(model: Any, path: Path) -> Iterator[Any]:
-    """A session of a variant of the model in `path`."""
-    from onnxruntime.transformers.onnx_model import OnnxModel
-
-    variant = path.with_suffix(".variant.onnx")
-    try:
-        edited = OnnxModel(model)
-        edited.topological_sort()
-        files.save(edited, variant)
-        live = session.load(variant)
-    finally:
-        files.remove(variant)
-    yield live
+def _loaded(model: Any, weights: dict[str, Any]) -> Any:
+    """A session of an OnnxModel whose weights stand apart."""
+    model.topological_sort()
+    return session.of_model(model.model.SerializeToString(), "the graph", weights=weights)
 
 
 def products(graph: Any) -> list["NodeProto"]:

@@ -8,7 +8,6 @@ while LayerNormalization's is in fp32. Sums of products are in fp32 there.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,17 +45,15 @@ class Beyond:
     """All tensors that nodes write and that are of numbers in fp32."""
 
 
-def beyond(source: Path, batches: list[Batch]) -> Beyond:
-    """What fp16 does not hold of the fp32 graph in `source` on examples. Every node has a name of its own."""
-    import onnx
-
-    graph = onnx.load(str(source)).graph
-    floats = probe.floats(source)
-    largest, within = _largest(source, sorted(floats), probe.pieces(batches, TOKENS))
+def beyond(model: Any, batches: list[Batch]) -> Beyond:
+    """What fp16 does not hold of an OnnxModel in fp32 on examples. Every node has a name of its own."""
+    graph = model.model.graph
+    floats = probe.floats(model)
+    largest, within = _largest(model, sorted(floats), probe.pieces(batches, TOKENS))
     limit = LARGEST / HEADROOM
     large = {name for name, value in largest.items() if value > limit}
     large |= {name for name, weight in _weights(graph) if _size(weight) > LARGEST}
-    blunt = _rounded_away(source, graph, probe.pieces(batches, 1)[0])
+    blunt = _rounded_away(model, probe.pieces(batches, 1)[0])
     kept = {name for name, value in within.items() if value > limit}
     for node in graph.node:
         if large.intersection((*node.input, *node.output)) or blunt.intersection(node.input):
@@ -70,18 +67,18 @@ def beyond(source: Path, batches: list[Batch]) -> Beyond:
     return Beyond([node.name for node in graph.node if node.name in kept], inner, floats)
 
 
-def _largest(source: Path, names: list[str], pieces: list[Batch]) -> tuple[dict[str, float], dict[str, float]]:
+def _largest(model: Any, names: list[str], pieces: list[Batch]) -> tuple[dict[str, float], dict[str, float]]:
     """The largest size on examples of tensors, by their names, and inside of nodes, by those of the nodes."""
-    model = files.load(source)
-    attention.separate_all(model)
-    sizes = _Sizes(model)
+    probed = files.copied(model)
+    attention.separate_all(probed)
+    sizes = _Sizes(probed)
     for name in names:
         sizes.of_tensor(name, name)
     # The nodes are gone through as they are, while others are added.
-    scored = [score for node in list(model.nodes()) for score in sizes.of_node(node)]
+    scored = [score for node in list(probed.nodes()) for score in sizes.of_node(node)]
     found: dict[str, float] = {}
     outputs = [*sizes.outputs, *{name for score in scored for name in (score.query, score.key)}]
-    for values in probe.outputs(model.model, source, outputs, pieces):
+    for values in probe.tensors(probed, outputs, pieces):
         for output, owner in sizes.outputs.items():
             found[owner] = max(found.get(owner, 0.0), float(values[output]))
         for score in scored:
@@ -215,8 +212,9 @@ def _size(array: Array) -> float:
     return float(sizes.max(initial=0.0, where=sizes < _MASK))
 
 
-def _rounded_away(source: Path, graph: Any, piece: Batch) -> set[str]:
+def _rounded_away(model: Any, piece: Batch) -> set[str]:
     """Matrices of which fp16's small numbers leave too little, in products by what their inputs hold on an example."""
+    graph = model.model.graph
     matrices = {name: weight for name, weight in _weights(graph) if weight.ndim > 1}
     suspects = {name: weight for name, weight in matrices.items() if (np.abs(weight[weight != 0]) < 6.2e-5).any()}
     reading = {
@@ -224,7 +222,7 @@ def _rounded_away(source: Path, graph: Any, piece: Batch) -> set[str]:
         for node in graph.node
         if len(node.input) > 1 and node.input[1] in suspects and suspects[node.input[1]].ndim == 2
     }
-    (seen,) = probe.tensors(source, sorted({*reading.values()}), [piece]) if reading else ({},)
+    (seen,) = probe.tensors(model, sorted({*reading.values()}), [piece]) if reading else ({},)
     found = set()
     for name, weight in suspects.items():
         size = np.ones(len(weight), np.float32)

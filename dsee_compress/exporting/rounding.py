@@ -5,13 +5,15 @@ second moments say that they can: GPTQ (Frantar et al., ICLR 2023, arXiv 2210.17
 costs nothing at inference, and counts most where weights have seven bits.
 """
 
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..evaluation.inputs import Batch
-from . import files, probe
+from . import probe
 
 Array = NDArray[np.float32]
 TOKENS = 8192
@@ -22,33 +24,42 @@ _BLOCK = 64
 """Rows whose errors are passed on together to those behind them."""
 
 
-def fit(source: Path, quantised: Path, batches: list[Batch]) -> None:
-    """Round anew, in the scales that they have, those weights of `quantised` that are int8.
+@dataclass(frozen=True)
+class Seen:
+    """A weight of a product, and what the product reads."""
 
-    source: the same graph in fp32; batches: examples.
-    """
-    import onnx
+    weight: Array
+    """(channels, out), in fp32."""
+    moments: NDArray[np.float64]
+    """Σ x xᵀ of the inputs, (channels, channels)."""
 
-    full, lower = files.load(source), files.load(quantised)
-    products = probe.products(full.model.graph) + full.get_nodes_by_op_type("Attention")
-    inputs = {
-        node.input[1]: node.input[0]
-        for node in probe.matrices(full, products)
-        if lower.get_initializer(f"{node.input[1]}_quantized") is not None
-    }
+
+def look(model: Any, batches: list[Batch]) -> dict[str, Seen]:
+    """What is needed to round the weights of an OnnxModel in fp32, by their names; batches: examples."""
+    products = probe.products(model.model.graph) + model.get_nodes_by_op_type("Attention")
+    inputs = {node.input[1]: node.input[0] for node in probe.matrices(model, products)}
     moments: dict[str, NDArray[np.float64]] = {}
-    for found in probe.tensors(source, sorted({*inputs.values()}), probe.pieces(batches, TOKENS)):
+    for found in probe.tensors(model, sorted({*inputs.values()}), probe.pieces(batches, TOKENS)):
         for name, array in found.items():
             rows = array.reshape(-1, array.shape[-1])
             moments[name] = moments.get(name, 0) + (rows.T @ rows).astype(np.float64)
-    for weight, tensor in inputs.items():
-        kept = lower.get_initializer(f"{weight}_quantized")
-        scale = lower.get_constant_value(f"{weight}_scale")
+    return {weight: Seen(model.get_constant_value(weight), moments[tensor]) for weight, tensor in inputs.items()}
+
+
+def fit(model: Any, seen: Mapping[str, Seen]) -> None:
+    """Round anew, in the scales that they have, those weights of an OnnxModel that are int8 by now."""
+    import onnx
+
+    quantised = {entry.name: entry for entry in model.model.graph.initializer}
+    for weight, of_it in seen.items():
+        kept = quantised.get(f"{weight}_quantized")
+        if kept is None:
+            continue
+        scale = onnx.numpy_helper.to_array(quantised[f"{weight}_scale"])
         # The largest weight of a column has the last level.
         levels = int(np.abs(onnx.numpy_helper.to_array(kept).astype(int)).max())
-        rounded = fitted(full.get_constant_value(weight), scale, levels, moments[tensor])
+        rounded = fitted(of_it.weight, scale, levels, of_it.moments)
         kept.CopyFrom(onnx.numpy_helper.from_array(rounded, kept.name))
-    files.save(lower, quantised)
 
 
 def fitted(weight: Array, scale: Array, levels: int, moments: NDArray[np.float64]) -> NDArray[np.int8]:

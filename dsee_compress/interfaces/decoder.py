@@ -17,16 +17,16 @@ from ..evaluation.generator import OnnxGenerator
 from ..evaluation.inputs import INPUTS, Batch, Forward, Logits, random_prompts
 from ..evaluation.latency import Phase, Setting
 from ..evaluation.parity import Parity
-from ..exporting import decoder_graph, fusion
-from ..exporting.decoder_precision import LOWER
+from ..exporting import decoder_graph, fusion, unfit
 from ..exporting.fusion import NodeCount
+from ..exporting.precision import DECODER as PASSES
 from ..store.manifest import ExportManifest, Manifest
 from ..tasks import Collator, Spec, Task
 from . import writing
 from .examination import Examination, Likelihoods, Texts
 
 __all__ = [
-    "LOWER",
+    "PASSES",
     "PHASES",
     "TORCH_ON_CARD",
     "batch",
@@ -40,7 +40,7 @@ __all__ = [
     "require_fused",
     "require_length",
     "settle",
-    "write",
+    "to_onnx",
 ]
 
 TORCH_ON_CARD = True
@@ -75,22 +75,21 @@ def describe(model: PreTrainedModel, graph: Graph) -> str:
     return "export " + ("in ONNX Runtime's operators" if graph == "fused" else "in standard operators")
 
 
-def write(
-    model: PreTrainedModel, path: Path, graph: Graph, opset: int, provider: str, given: Collection[str] = INPUTS
-) -> dict[str, Any]:
-    """As `Interface.write`: says how large what is remembered of a token is, in bytes of fp32."""
-    decoder_graph.to_onnx(model, path, graph, opset)
+def to_onnx(
+    model: PreTrainedModel, graph: Graph, opset: int, provider: str, given: Collection[str] = INPUTS
+) -> tuple[Any, dict[str, Any]]:
+    """As `Interface.to_onnx`: says how large what is remembered of a token is, in bytes of fp32."""
     values = sum(2 * layer.heads * layer.head_size for layer in architectures.layers(model))
-    return {"memory_bytes_per_token": 4 * values}
+    return decoder_graph.to_onnx(model, graph, opset), {"memory_bytes_per_token": 4 * values}
 
 
-def require_fused(model: PreTrainedModel, graph: Graph, path: Path) -> NodeCount:
+def require_fused(model: PreTrainedModel, graph: Graph, written: Any, name: str) -> NodeCount:
     """As `Interface.require_fused`: one attention node a layer, and nothing left of attention or GELU in parts."""
-    layers, found = len(architectures.layers(model)), fusion.count_nodes(path)
+    layers, found = len(architectures.layers(model)), fusion.count_nodes(written)
     if found.attention != layers or found.unfused:
         raise GateError(
-            f"gate 'fusion' failed: {path.name} has {found.attention} attention nodes for {layers} layers, "
-            f"and {found.unfused} Softmax and Erf nodes that stayed unfused"
+            f"gate 'fusion' failed: {name} has {found.attention} attention nodes for {layers} layers, "
+            f"and {found.unfused} Softmax and Erf nodes that stayed unfused{unfit.told(written)}"
         )
     return found
 

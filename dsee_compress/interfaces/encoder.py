@@ -15,14 +15,14 @@ from ..evaluation.parity import Parity
 from ..exporting import first_token, fusion, normalisation
 from ..exporting import graph as graphs
 from ..exporting.fusion import NodeCount
-from ..exporting.precision import LOWER
+from ..exporting.precision import ENCODER as PASSES
 from ..store.manifest import ExportManifest, Manifest
 from ..tasks import Collator, Spec, Task
 from .encoder_inputs import require_exportable, settle
 from .examination import ByLogits, Examination
 
 __all__ = [
-    "LOWER",
+    "PASSES",
     "PHASES",
     "TORCH_ON_CARD",
     "batch",
@@ -36,7 +36,7 @@ __all__ = [
     "require_fused",
     "require_length",
     "settle",
-    "write",
+    "to_onnx",
 ]
 
 TORCH_ON_CARD = False
@@ -62,25 +62,25 @@ def describe(model: PreTrainedModel, graph: Graph) -> str:
     return how + ("" if fusion.attention_is_one_node(model, graph) else unfused)
 
 
-def write(
-    model: PreTrainedModel, path: Path, graph: Graph, opset: int, provider: str, given: Collection[str] = INPUTS
-) -> dict[str, Any]:
-    """As `Interface.write`: says how many nodes compute the first token alone."""
+def to_onnx(
+    model: PreTrainedModel, graph: Graph, opset: int, provider: str, given: Collection[str] = INPUTS
+) -> tuple[Any, dict[str, Any]]:
+    """As `Interface.to_onnx`: says how many nodes compute the first token alone."""
     if graph == "fused":
-        _fused(model, path, opset, provider, given)
+        written = fusion.fuse(graphs.to_onnx(model, opset, given), architectures.of(model), provider)
     else:
-        graphs.to_portable(model, path, opset, given)
-    narrowed = first_token.narrow(path)
+        written = graphs.to_portable(model, opset, given)
+    narrowed = first_token.narrow(written)
     if provider == "cpu":
-        normalisation.sum_before(path)
-    return {"narrowed": vars(narrowed)}
+        normalisation.sum_before(written)
+    return written, {"narrowed": vars(narrowed)}
 
 
-def require_fused(model: PreTrainedModel, graph: Graph, path: Path) -> NodeCount:
+def require_fused(model: PreTrainedModel, graph: Graph, written: Any, name: str) -> NodeCount:
     """As `Interface.require_fused`: an attention and a GELU node a layer, where the family's attention becomes one."""
     layers = len(architectures.layers(model))
     one_node = fusion.attention_is_one_node(model, graph)
-    return fusion.require_fused(path, layers, attention_is_one_node=one_node)
+    return fusion.require_fused(written, name, layers, attention_is_one_node=one_node)
 
 
 def prove(model: PreTrainedModel, path: Path, task: Task[Any]) -> Parity:
@@ -119,12 +119,3 @@ def batch(vocabulary: int, setting: Setting) -> Batch:
 def beside(path: Path, setting: Setting, row: dict[str, Any]) -> dict[str, Any]:
     """As `Interface.beside`: nothing."""
     return {}
-
-
-def _fused(model: PreTrainedModel, path: Path, opset: int, provider: str, given: Collection[str]) -> None:
-    """Write `model` in ONNX Runtime's operators to `path`."""
-    plain = path.with_name("plain.onnx")
-    graphs.to_onnx(model, plain, opset, given)
-    fusion.fuse(plain, path, architectures.of(model), provider)
-    for leftover in path.parent.glob("plain.onnx*"):
-        leftover.unlink()

@@ -11,7 +11,7 @@ from ..evaluation.inputs import INPUTS, Batch
 from ..evaluation.latency import Phase, Setting
 from ..evaluation.parity import Parity
 from ..exporting.fusion import NodeCount
-from ..exporting.precision import Lower
+from ..exporting.precision import Passes
 from ..store.manifest import ExportManifest, Manifest
 from ..tasks import Collator, Spec, Task
 from .examination import Examination
@@ -20,7 +20,7 @@ from .examination import Examination
 class Interface(Protocol):
     """A module with these functions."""
 
-    LOWER: Lower
+    PASSES: Passes
     """How each precision below fp32 is made."""
     TORCH_ON_CARD: bool
     """Whether a card holds what is remembered between calls in PyTorch's tensors."""
@@ -39,26 +39,23 @@ class Interface(Protocol):
         ...
 
     def describe(self, model: PreTrainedModel, graph: Graph) -> str:
-        """What `write` does, in a few words."""
+        """What `to_onnx` does, in a few words."""
         ...
 
-    def write(
-        self,
-        model: PreTrainedModel,
-        path: Path,
-        graph: Graph,
-        opset: int,
-        provider: str,
-        given: Collection[str] = INPUTS,
-    ) -> dict[str, Any]:
-        """Write `model` in fp32 to `path`; returns what is noted in the export's metrics.
+    def to_onnx(
+        self, model: PreTrainedModel, graph: Graph, opset: int, provider: str, given: Collection[str] = INPUTS
+    ) -> tuple[Any, dict[str, Any]]:
+        """`model` in fp32 as an OnnxModel, and what is noted in the export's metrics.
 
         given: names of what the tokenizer gives. An encoder's graph asks for nothing else.
         """
         ...
 
-    def require_fused(self, model: PreTrainedModel, graph: Graph, path: Path) -> NodeCount:
-        """Count the nodes in `path`; GateError if they are not what a graph of this kind promises."""
+    def require_fused(self, model: PreTrainedModel, graph: Graph, written: Any, name: str) -> NodeCount:
+        """Count the nodes of an OnnxModel; GateError, if they are not what a graph of this kind promises.
+
+        name: that of its file.
+        """
         ...
 
     def prove(self, model: PreTrainedModel, path: Path, task: Task[Any]) -> Parity:

@@ -1,19 +1,20 @@
 """adapter or pruned folder → ONNX folder: fused or portable, in the precisions of a target."""
 
 import json
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import digests, distributed, interfaces, models, naming, targets, tasks
+from .. import architectures, digests, distributed, interfaces, models, naming, targets, tasks
 from ..adapters import model as adapters
 from ..configs import OPSETS, ExportConfig, Precision
 from ..errors import UserError, first_line
 from ..evaluation import inputs, parity, session
 from ..evaluation.inputs import Batch
-from ..exporting import files, metadata, ort_format, precision
+from ..exporting import files, ort_format, precision
 from ..progress import step
 from ..store import folders, lineage, lock, outputs, watch
 from ..store.manifest import ExportManifest, Manifest
@@ -50,36 +51,16 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
     if outputs.up_to_date(output, "export", resolved, {"parent": link.fingerprint, **read}, overwrite):
         return output
     session.runtime()
-    interface = interfaces.of(parent.architecture)
     require_known(config, parent.architecture)
 
     metrics: dict[str, Any] = {"kind": "dense" if parent.stage == "finetune" else "pruned"}
     model, tokenizer, generation_config = _loaded(source, parent, config, metrics)
     watch.require_steady()
     vocabulary.require_unchanged(config, read)
-    rules = precision.Rules(target.reduce_range, target.signed_activations, config.block_size)
     with folders.writing(output, overwrite) as folder:
-        fp32 = folder / ARTIFACTS["fp32"]
         model.config.save_pretrained(folder)
-        with step(interface.describe(model, config.graph)):
-            metrics |= interface.write(
-                model, fp32, config.graph, config.opset, target.provider, tokenizer.model_input_names
-            )
-            metrics["fp32"] = vars(interface.require_fused(model, config.graph, fp32))
-        with step("compare with PyTorch"):
-            proof = interface.prove(model, fp32, tasks.of(parent.task))
-            metrics |= {"export_max_abs": proof.max_abs, "label_agreement": proof.label_agreement}
-        samples = cache(partial(_training_batches, parent, tokenizer))
-        for name in config.precision:
-            if name != "fp32":
-                with step(f"write {name}"):
-                    lower = folder / ARTIFACTS[name]
-                    figures = interface.LOWER[name](fp32, lower, rules, samples)
-                    metrics[name] = vars(interface.require_fused(model, config.graph, lower)) | figures
-        if "fp32" not in config.precision:
-            files.remove(fp32)
-        for name in config.precision:
-            metadata.write(folder / ARTIFACTS[name], _about(parent, link.fingerprint, config, name, metrics))
+        about = partial(_about, parent, link.fingerprint, config, metrics)
+        _write_graphs(model, tokenizer, parent, folder, config, target, about, metrics)
         if target.ort_format:
             with step("write .ort"):
                 ort_format.write(folder)
@@ -97,6 +78,49 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
         )
         manifest.write(folder)
     return output
+
+
+def _write_graphs(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    parent: Manifest,
+    folder: Path,
+    config: ExportConfig,
+    target: Target,
+    about: Callable[[Precision], dict[str, str]],
+    metrics: dict[str, Any],
+) -> None:
+    """Write the files of the precisions, each past its gates; what was measured on the way goes into `metrics`.
+
+    about: what a file says of itself.
+    """
+    assert config.precision is not None and config.graph is not None and config.opset is not None
+    interface, style = interfaces.of(architectures.of(model).model_type), config.graph
+
+    def save(graph: Any, name: Precision) -> None:
+        metrics[name] = vars(interface.require_fused(model, style, graph, ARTIFACTS[name]))
+        files.save(graph, folder / ARTIFACTS[name], about(name))
+
+    fp32 = folder / ARTIFACTS["fp32"]
+    with step(interface.describe(model, style)):
+        graph, figures = interface.to_onnx(model, style, config.opset, target.provider, tokenizer.model_input_names)
+        metrics |= figures
+        save(graph, "fp32")
+        del graph
+    with step("compare with PyTorch"):
+        proof = interface.prove(model, fp32, tasks.of(parent.task))
+        metrics |= {"export_max_abs": proof.max_abs, "label_agreement": proof.label_agreement}
+    rules = precision.Rules(target.reduce_range, target.signed_activations, config.block_size)
+    samples = cache(partial(_training_batches, parent, tokenizer))
+    for name in config.precision:
+        if name != "fp32":
+            with step(f"write {name}"):
+                lower = files.load(fp32)
+                figures = precision.lower(lower, interface.PASSES[name], rules, samples)
+                save(lower, name)
+                metrics[name] |= figures
+    if "fp32" not in config.precision:
+        files.remove(fp32)
 
 
 def resolve(config: ExportConfig) -> tuple[ExportConfig, Target]:
@@ -119,7 +143,7 @@ def resolve(config: ExportConfig) -> tuple[ExportConfig, Target]:
 
 def require_known(config: ExportConfig, architecture: str) -> None:
     """UserError if the resolved `config` asks for what models of this family are not exported in."""
-    known = ["fp32", *interfaces.of(architecture).LOWER]
+    known = ["fp32", *interfaces.of(architecture).PASSES]
     for name in config.precision or []:
         if name not in known:
             raise UserError(
@@ -178,7 +202,7 @@ def _training_batches(parent: Manifest, tokenizer: PreTrainedTokenizerBase) -> l
 
 
 def _about(
-    parent: Manifest, fingerprint: str, config: ExportConfig, name: str, metrics: dict[str, Any]
+    parent: Manifest, fingerprint: str, config: ExportConfig, metrics: dict[str, Any], name: Precision
 ) -> dict[str, str]:
     """What an ONNX file says of itself."""
     trimmed = "{after} of {before} tokens".format_map(metrics["vocabulary"]) if "vocabulary" in metrics else ""

@@ -9,13 +9,12 @@ undone each, in turns, one session alive at a time.
 import argparse
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dsee_compress import architectures, targets
 from dsee_compress.evaluation import latency
-from dsee_compress.exporting import files, first_token, fusion, graph, normalisation, precision
+from dsee_compress.exporting import activation, dynamic, files, first_token, fusion, graph, normalisation
 from dsee_compress.interfaces import encoder
 
 from . import finetune
@@ -29,26 +28,24 @@ UNDONE = {"fp32": (SKIP, EMBED), "int8": (SKIP, EMBED, EXACT)}
 def export(folder: Path) -> dict[str, Path]:
     """The graphs by precision and by what is undone."""
     model = finetune.build("minilm").eval()
-    graph.to_onnx(model, folder / "plain.onnx", 18)
+    plain = graph.to_onnx(model, 18)
     paths: dict[str, Path] = {}
     for way in (OURS, SKIP, EMBED):
         full, int8 = (folder / f"{name}-{way}.onnx" for name in UNDONE)
-        fusion.fuse(folder / "plain.onnx", full, architectures.of(model), "cuda" if way == EMBED else "cpu")
-        first_token.narrow(full)
+        provider = "cuda" if way == EMBED else "cpu"
+        fused = fusion.fuse(files.copied(plain), architectures.of(model), provider)
+        first_token.narrow(fused)
         if way != SKIP:
-            normalisation.sum_before(full)
-        precision.dynamic_int8(full, int8, reduce_range=targets.load(targets.host()).reduce_range)
+            normalisation.sum_before(fused)
+        files.save(files.copied(fused), full)
+        dynamic.quantise(fused, reduce_range=targets.load(targets.host()).reduce_range)
+        if way == OURS:
+            exact = paths[f"int8, {EXACT}"] = folder / "exact.onnx"
+            files.save(files.copied(fused), exact)
+        activation.approximate_gelu(fused)
+        files.save(fused, int8)
         paths |= {f"fp32, {way}": full, f"int8, {way}": int8}
-    exact = paths[f"int8, {EXACT}"] = folder / "exact.onnx"
-    files.save(_with_exact_gelu(files.load(paths[f"int8, {OURS}"]).model), exact)
     return paths
-
-
-def _with_exact_gelu(model: Any) -> Any:
-    for node in model.graph.node:
-        if node.op_type == "FastGelu":
-            node.op_type = "BiasGelu" if len(node.input) > 1 else "Gelu"
-    return model
 
 
 def main() -> None:

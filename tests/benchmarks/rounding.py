@@ -13,7 +13,7 @@ import numpy as np
 
 from dsee_compress import architectures, targets
 from dsee_compress.evaluation import latency
-from dsee_compress.exporting import fusion, graph, precision
+from dsee_compress.exporting import files, fusion, graph, precision
 from dsee_compress.interfaces import encoder
 from dsee_compress.pruning import selection, surgery
 from dsee_compress.store.structure import Structure
@@ -29,10 +29,12 @@ def export(neurons: int, folder: Path) -> dict[str, Path]:
     model = finetune.build("minilm").eval()
     whole = selection.whole(model)
     surgery.remove(model, Structure(heads=whole.heads, neurons=[list(range(neurons)) for _ in whole.neurons]))
-    plain, fp32, int8 = (folder / f"{neurons}-{name}.onnx" for name in ("plain", "fp32", "int8"))
-    graph.to_onnx(model, plain, 18)
-    fusion.fuse(plain, fp32, architectures.of(model), "cpu")
-    precision.int8(fp32, int8, precision.Rules(targets.load(targets.host()).reduce_range, False, 32), list)
+    fp32, int8 = (folder / f"{neurons}-{name}.onnx" for name in ("fp32", "int8"))
+    files.save(fusion.fuse(graph.to_onnx(model, 18), architectures.of(model), "cpu"), fp32)
+    lower = files.load(fp32)
+    rules = precision.Rules(targets.load(targets.host()).reduce_range, False, 32)
+    precision.lower(lower, precision.ENCODER["int8"], rules, list)
+    files.save(lower, int8)
     return {f"fp32 {neurons}": fp32, f"int8 {neurons}": int8}
 
 

@@ -12,10 +12,10 @@ from dsee_compress.errors import UserError
 from dsee_compress.evaluation import decoding
 from dsee_compress.evaluation.generator import OnnxGenerator
 from dsee_compress.evaluation.inputs import random_prompts
-from dsee_compress.exporting import decoder_graph
 
 from ..fixtures import decoders
 from ..fixtures.decoder_stages import pruned, unequal, write_prune
+from ..fixtures.graphs import write
 
 GREEDY = {"do_sample": False, "max_new_tokens": 16, "eos_token_id": 1, "pad_token_id": 0}
 
@@ -29,7 +29,7 @@ def family(request):
 def folder(family, tmp_path_factory):
     """A pruned decoder's config and tokenizer, and its graph."""
     folder = write_prune(family, tmp_path_factory.mktemp("generator") / "prune")
-    decoder_graph.to_onnx(pruned(family), folder / "model.onnx", "fused", 18)
+    write(pruned(family), folder / "model.onnx", "fused", 18)
     return folder
 
 

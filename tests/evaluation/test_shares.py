@@ -7,9 +7,9 @@ import torch
 
 from dsee_compress import architectures
 from dsee_compress.evaluation import shares
-from dsee_compress.exporting import first_token, fusion, normalisation, precision
+from dsee_compress.exporting import dynamic, first_token, fusion, normalisation
 
-from ..fixtures.graphs import copied, resized
+from ..fixtures.graphs import changed, copied, resized
 
 SCALE = 4 + 1
 """Bytes beside numbers of 8 bits: their scale in fp32, and their zero point."""
@@ -66,9 +66,9 @@ def in_int8(model: torch.nn.Module, one_query: bool, in_full: str) -> Counter[st
 def test_every_weight_is_found_in_its_part(family, style, graphs, tmp_path):
     model, path, lower = resized(family, "unequal"), tmp_path / "model.onnx", tmp_path / "model_int8.onnx"
     copied(getattr(graphs, style)(family, "unequal"), tmp_path).rename(path)
-    first_token.narrow(path)
-    normalisation.sum_before(path)
-    precision.dynamic_int8(path, lower, reduce_range=True)
+    changed(path, path, first_token.narrow)
+    changed(path, path, normalisation.sum_before)
+    changed(path, lower, lambda model: dynamic.quantise(model, reduce_range=True))
     one_query, table = fusion.attention_is_one_node(model, style), architectures.of(model)
 
     def found(file) -> dict[str, int]:

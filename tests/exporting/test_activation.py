@@ -8,7 +8,7 @@ import torch
 from onnx import TensorProto, helper
 from onnxruntime.transformers.onnx_model import OnnxModel
 
-from dsee_compress.exporting import precision
+from dsee_compress.exporting import files, precision
 from dsee_compress.exporting.activation import approximate_gelu
 
 from .test_normalisation import loaded
@@ -63,8 +63,11 @@ def test_an_integer_product_takes_the_bias(tmp_path):
     tensors = [onnx.numpy_helper.from_array(array, name) for name, array in (("weight", weight), ("bias", BIAS))]
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
     graph = helper.make_graph(nodes, "graph", [x], [y], tensors)
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "full.onnx")
-    precision.dynamic_int8(tmp_path / "full.onnx", tmp_path / "int8.onnx", reduce_range=True)
+    model = OnnxModel(helper.make_model(graph, opset_imports=opsets, ir_version=9))
+    model.model.graph.output[0].name, model.nodes()[1].output[0] = "logits", "logits"
+    rules = precision.Rules(reduce_range=True, signed_activations=False, block_size=32)
+    precision.lower(model, precision.DECODER["int8"], rules, list)
+    files.save(model, tmp_path / "int8.onnx")
     run = {node.op_type: node for node in loaded(tmp_path / "int8.onnx", tmp_path / "run.onnx")}
     assert run.keys() == {"DynamicQuantizeMatMul", "FastGelu"}
     assert "bias" in run["DynamicQuantizeMatMul"].input and "bias" not in run["FastGelu"].input

@@ -15,12 +15,12 @@ from dsee_compress.evaluation import parity
 from dsee_compress.evaluation.generator import OnnxGenerator
 from dsee_compress.evaluation.inputs import random_prompts
 from dsee_compress.evaluation.session import Session
-from dsee_compress.exporting import probe
+from dsee_compress.exporting import files, probe
 from dsee_compress.exporting.precision import Rules
 from dsee_compress.interfaces import decoder
 from dsee_compress.store.structure import Structure
 
-from ..fixtures import decoders
+from ..fixtures import decoders, graphs
 from ..fixtures.decoder_stages import pruned, unequal, write_prune
 
 OPSETS = {"fused": 18, "portable": 23}
@@ -41,7 +41,7 @@ def style(request):
 def written(family, style, tmp_path_factory):
     """An fp32 graph, with what a session of transformers needs beside it, and the model that it was made from."""
     path, model = tmp_path_factory.mktemp("decoder") / "model.onnx", pruned(family)
-    decoder.write(model, path, style, OPSETS[style], "cpu")
+    graphs.write(model, path, style, OPSETS[style])
     model.config.save_pretrained(path.parent)
     return path, model
 
@@ -70,7 +70,7 @@ def test_inputs_and_outputs_are_optimums_with_each_layers_own_heads(written, fam
 
 def test_each_layer_is_one_attention_node_and_the_mask_a_few(written, style):
     path, model = written
-    counted = decoder.require_fused(model, style, path)
+    counted = decoder.require_fused(model, style, files.load(path), path.name)
     assert counted.attention == decoders.LAYERS
     assert counted.nodes < 20 + 20 * decoders.LAYERS
     domains = {node.domain for node in onnx.load(path).graph.node}
@@ -95,7 +95,7 @@ def test_any_head_counts(family, counts, tmp_path_factory):
     model = pruned(
         family, Structure(heads=[list(range(count)) for count in counts], neurons=[[0, 5]] * decoders.LAYERS)
     )
-    decoder.write(model, path, "fused", 18, "cpu")
+    graphs.write(model, path, "fused", 18)
     model.config.save_pretrained(path.parent)
     assert decoder.prove(model, path).max_abs < 1e-4
 
@@ -118,16 +118,16 @@ def test_a_wrong_graph_is_caught(written, style, tmp_path):
     opened.graph.node.remove(next(node for node in opened.graph.node if node.op_type in kinds))
     onnx.save(opened, tmp_path / "model.onnx")
     with pytest.raises(GateError, match="has 2 attention nodes for 3 layers"):
-        decoder.require_fused(model, style, tmp_path / "model.onnx")
+        decoder.require_fused(model, style, files.load(tmp_path / "model.onnx"), "model.onnx")
 
 
 @pytest.mark.parametrize("name, least", [("fp16", 45), ("int8", 20), ("int4", 10)])
 def test_lower_precisions_stay_near_with_a_past_too(written, style, name, least, tmp_path):
     path, model = written
     lower = tmp_path / "model.onnx"
-    decoder.LOWER[name](path, lower, RULES, list)
+    graphs.lower(path, lower, name, RULES, list, decoder.PASSES)
     model.config.save_pretrained(tmp_path)
-    decoder.require_fused(model, style, lower)
+    decoder.require_fused(model, style, files.load(lower), lower.name)
     batch = random_prompts([(4, 40)], decoders.VOCABULARY)[0]
     real = batch["attention_mask"] == 1
     with OnnxGenerator(path) as full, OnnxGenerator(lower) as small:
@@ -142,7 +142,7 @@ def test_lower_precisions_stay_near_with_a_past_too(written, style, name, least,
 @pytest.mark.parametrize("name", ["int8", "int4"])
 def test_a_tied_vocabulary_is_stored_once_and_in_int8(written, family, name, tmp_path):
     path, _ = written
-    decoder.LOWER[name](path, tmp_path / "model.onnx", RULES, list)
+    graphs.lower(path, tmp_path / "model.onnx", name, RULES, list, decoder.PASSES)
     graph = onnx.load(tmp_path / "model.onnx").graph
     values = decoders.VOCABULARY * decoders.HEADS * decoders.HEAD_SIZE
     matrices = [entry for entry in graph.initializer if np.prod(entry.dims) == values]
@@ -154,7 +154,7 @@ def test_a_tied_vocabulary_is_stored_once_and_in_int8(written, family, name, tmp
 @pytest.mark.parametrize("name", ["int8", "int4"])
 def test_rows_that_are_no_whole_blocks_are_looked_up_all_the_same(written, name, tmp_path):
     path, model = written
-    decoder.LOWER[name](path, tmp_path / "model.onnx", replace(RULES, block_size=32), list)
+    graphs.lower(path, tmp_path / "model.onnx", name, replace(RULES, block_size=32), list, decoder.PASSES)
     model.config.save_pretrained(tmp_path)
     batch = random_prompts([(4, 20)], decoders.VOCABULARY)[0]
     with OnnxGenerator(path) as full, OnnxGenerator(tmp_path / "model.onnx") as small:

@@ -1,4 +1,6 @@
 from collections import Counter
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -9,10 +11,14 @@ from dsee_compress.errors import GateError
 from dsee_compress.evaluation import parity
 from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.evaluation.session import Session
-from dsee_compress.exporting import first_token, fusion, precision
+from dsee_compress.exporting import dynamic, files, first_token, fusion
 
 from ..fixtures import models
-from ..fixtures.graphs import STRUCTURES, copied, resized
+from ..fixtures.graphs import STRUCTURES, changed, copied, resized
+
+
+def require_fused(path: Path, attention_is_one_node: bool) -> fusion.NodeCount:
+    return fusion.require_fused(files.load(path), path.name, models.LAYERS, attention_is_one_node=attention_is_one_node)
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
@@ -20,11 +26,11 @@ def test_every_layer_is_one_attention_and_one_gelu_node_with_its_own_heads(famil
     import onnx
 
     table, path = architectures.of(resized(family, structure)), graphs.fused(family, structure)
-    counted = fusion.require_fused(path, models.LAYERS, attention_is_one_node=table.fuses_attention)
+    counted = require_fused(path, table.fuses_attention)
     if not table.fuses_attention:
         assert (counted.attention, counted.unfused) == (0, models.LAYERS) and counted.gelu >= models.LAYERS
         return
-    assert counted.nodes < fusion.count_nodes(graphs.plain(family, structure)).nodes / 2
+    assert counted.nodes < fusion.count_nodes(files.load(graphs.plain(family, structure))).nodes / 2
     nodes = [node for node in onnx.load(path).graph.node if node.op_type == "Attention"]
     heads = [next(a.i for a in node.attribute if a.name == "num_heads") for node in nodes]
     assert heads == STRUCTURES[structure][0]
@@ -33,8 +39,13 @@ def test_every_layer_is_one_attention_and_one_gelu_node_with_its_own_heads(famil
 @pytest.mark.parametrize("promised", [True, False])
 def test_a_graph_that_does_not_hold_what_its_family_promises_is_refused(promised, graphs):
     path = graphs.fused("deberta-v3" if promised else "bert", "whole")
-    with pytest.raises(GateError, match=r"gate 'fusion' failed: fused.onnx has [03] attention and [34] GELU nodes"):
-        fusion.require_fused(path, models.LAYERS, attention_is_one_node=promised)
+    with pytest.raises(
+        GateError, match=r"gate 'fusion' failed: fused.onnx has [03] attention and [34] GELU nodes"
+    ) as failed:
+        require_fused(path, promised)
+    self = "/deberta/encoder/layer.0/attention/self"
+    why = f"Softmax {self}/Softmax is next to Where {self}/Where_2, and the fusion looks for MatMul"
+    assert (why in str(failed.value)) == promised
 
 
 @pytest.mark.parametrize(
@@ -58,8 +69,9 @@ def test_the_last_layer_computes_the_first_token_alone(family, structure, graphs
     model = resized(family, structure)
     table, path = architectures.of(model), copied(graphs.fused(family, structure), tmp_path)
     before = by_token(path)
-    assert first_token.narrow(path) == first_token.Narrowed(*((7, 1) if table.fuses_attention else (6, 0)))
-    fusion.require_fused(path, models.LAYERS, attention_is_one_node=table.fuses_attention)
+    narrowed = first_token.Narrowed(*((7, 1) if table.fuses_attention else (6, 0)))
+    assert changed(path, path, first_token.narrow) == narrowed
+    require_fused(path, table.fuses_attention)
     require_one_layer_less(before, by_token(path), table.fuses_attention)
     require_logits(path, model)
 
@@ -69,8 +81,8 @@ def test_the_last_layer_of_a_portable_graph_computes_the_first_token_alone(famil
 
     model, path = resized(family, "unequal"), copied(graphs.portable(family, "unequal"), tmp_path)
     one_node, before = fusion.attention_is_one_node(model, "portable"), by_token(path)
-    assert first_token.narrow(path) == first_token.Narrowed(*((14, 1) if one_node else (11, 0)))
-    assert fusion.require_fused(path, models.LAYERS, attention_is_one_node=one_node)
+    assert changed(path, path, first_token.narrow) == first_token.Narrowed(*((14, 1) if one_node else (11, 0)))
+    assert require_fused(path, one_node)
     opened = onnx.load(path)
     onnx.checker.check_model(opened, full_check=True)
     given = {name for node in opened.graph.node for name in node.output}
@@ -111,18 +123,17 @@ def require_logits(path, model) -> None:
             assert abs(session.forward(batch) - parity.torch_forward(model)(batch)).max() < 1e-4
 
 
-def test_a_graph_whose_head_reads_another_token_is_left_as_it_is(graphs, tmp_path):
+def test_a_graph_whose_head_reads_another_token_is_left_as_it_is(graphs):
     import onnx
 
-    path = copied(graphs.fused("bert", "unequal"), tmp_path)
-    opened = onnx.load(path)
+    model = files.load(graphs.fused("bert", "unequal"))
+    opened = model.model
     opened.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1), "second"))
     head = next(node for node in opened.graph.node if node.op_type == "Gather" and "pooler" in node.output[0])
     head.input[1] = "second"
-    onnx.save(opened, path)
-    before = path.read_bytes()
-    assert first_token.narrow(path) == first_token.Narrowed(0, 0)
-    assert path.read_bytes() == before
+    before = opened.SerializeToString(deterministic=True)
+    assert first_token.narrow(model) == first_token.Narrowed(0, 0)
+    assert opened.SerializeToString(deterministic=True) == before
 
 
 def test_embeddings_are_one_node_but_on_the_cpu(graphs, tmp_path):
@@ -131,7 +142,8 @@ def test_embeddings_are_one_node_but_on_the_cpu(graphs, tmp_path):
     model, plain = resized("bert", "unequal"), graphs.plain("bert", "unequal")
     answers = []
     for provider, kinds in (("cpu", ["Gather"] * 3), ("cuda", ["EmbedLayerNormalization"])):
-        fusion.fuse(plain, tmp_path / "fused.onnx", architectures.of(model), provider)
+        fused = fusion.fuse(files.load(plain), architectures.of(model), provider)
+        files.save(fused, tmp_path / "fused.onnx")
         nodes = onnx.load(tmp_path / "fused.onnx").graph.node
         tables = {f"bert.embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type")}
         assert [node.op_type for node in nodes if tables.intersection(node.input)] == kinds
@@ -161,11 +173,11 @@ def test_int8_keeps_the_fused_nodes_and_stays_near(family, graphs, tmp_path):
     model, path = resized(family, "unequal"), graphs.fused(family, "unequal")
     table = architectures.of(model)
     for reduce_range in (False, True):
-        precision.dynamic_int8(path, tmp_path / "int8.onnx", reduce_range=reduce_range)
+        changed(path, tmp_path / "int8.onnx", partial(dynamic.quantise, reduce_range=reduce_range))
         kinds = [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node]
         assert kinds.count("QAttention") == (models.LAYERS if table.fuses_attention else 0)
         assert "Attention" not in kinds and kinds.count("MatMulInteger") >= 3 * models.LAYERS
-        assert fusion.require_fused(tmp_path / "int8.onnx", models.LAYERS, attention_is_one_node=table.fuses_attention)
+        assert require_fused(tmp_path / "int8.onnx", table.fuses_attention)
         with Session(path, threads=1) as full, Session(tmp_path / "int8.onnx", threads=1) as small:
             batch = random_batches([(8, 20)], 200, full.inputs, pad_token=model.config.pad_token_id)[0]
             exact, rounded = full.forward(batch), small.forward(batch)
@@ -177,7 +189,7 @@ def test_reduced_range_weights_use_seven_bits(graphs, tmp_path):
 
     path = graphs.fused("bert", "whole")
     for reduce_range, limit in ((True, 64), (False, 128)):
-        precision.dynamic_int8(path, tmp_path / "int8.onnx", reduce_range=reduce_range)
+        changed(path, tmp_path / "int8.onnx", partial(dynamic.quantise, reduce_range=reduce_range))
         tensors = onnx.load(tmp_path / "int8.onnx").graph.initializer
         largest = max(
             abs(onnx.numpy_helper.to_array(tensor).astype(int)).max()

@@ -1,6 +1,9 @@
 """Weights beyond what protobuf holds: the same model in two files."""
 
+import builtins
 import shutil
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,7 +14,7 @@ from dsee_compress.evaluation import inputs, session
 from dsee_compress.exporting import files, metadata
 from dsee_compress.stages.export import ARTIFACTS
 
-from ..fixtures import models
+from ..fixtures import decoder_stages, models
 
 EVERY = list(ARTIFACTS)
 
@@ -56,3 +59,44 @@ def test_what_was_in_two_files_leaves_nothing_behind(bert_tuned, tmp_path, monke
     files.save(files.load(path), path)
     assert sorted(entry.name for entry in made.glob("model*")) == ["model.onnx"]
     assert np.array_equal(logits(path), expected)
+
+
+@pytest.fixture
+def opened(monkeypatch) -> Counter[tuple[str, str]]:
+    """How often each file of a model is opened by Python to be read or written; the quantiser's own is `quantiser`."""
+    found: Counter[tuple[str, str]] = Counter()
+    real = builtins.open
+
+    def counted(file, mode="r", *rest, **options):
+        if str(file).endswith((".onnx", ".data")):
+            own = "ort.quant." in str(file)
+            found["quantiser" if own else Path(file).name, "written" if "w" in mode else "read"] += 1
+        return real(file, mode, *rest, **options)
+
+    monkeypatch.setattr(builtins, "open", counted)
+    return found
+
+
+FROM_FP32 = {("model_fp16.onnx", "written"): 1, ("model_int8.onnx", "written"): 1, ("model_int4.onnx", "written"): 1}
+"""Each is made in memory."""
+
+
+def once() -> dict[tuple[str, str], int]:
+    """The fp32 graph is written once, and read once for each of the others; all are written once."""
+    return {("model.onnx", "written"): 1, ("model.onnx", "read"): len(FROM_FP32), **FROM_FP32}
+
+
+@pytest.mark.parametrize("style", ["fused", "portable"])
+def test_an_encoders_graph_is_read_once_and_written_once_an_artifact(bert_tuned, style, tmp_path, opened):
+    dsee_compress.export(bert_tuned, output=tmp_path / "out", precision=EVERY, graph=style)
+    # Three have int8 weights, for which the quantiser infers shapes by files; what infers them reads and writes in C++.
+    by_quantiser = {("quantiser", "written"): 3, ("quantiser", "read"): 3}
+    static = {("model_int8_static.onnx", "written"): 1, ("model.onnx", "read"): 4}
+    by_exporter = {("plain.onnx", "written"): 1, ("plain.onnx", "read"): 2} if style == "fused" else {}
+    assert opened == once() | static | by_quantiser | by_exporter
+
+
+def test_a_decoders_graph_is_read_once_and_written_once_an_artifact(tmp_path, opened):
+    source = decoder_stages.write_prune("gpt2", tmp_path / "prune")
+    dsee_compress.export(source, output=tmp_path / "out", precision=["fp32", "fp16", "int8", "int4"])
+    assert opened == once() | {("quantiser", "written"): 2, ("quantiser", "read"): 2}

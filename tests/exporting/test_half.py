@@ -12,10 +12,9 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 from dsee_compress.errors import GateError
 from dsee_compress.evaluation.inputs import random_batches, random_prompts
 from dsee_compress.evaluation.session import Session
-from dsee_compress.exporting import decoder_graph, half, precision, probe
-from dsee_compress.interfaces import encoder
+from dsee_compress.exporting import files, half, precision, probe
 
-from ..fixtures import decoders, models
+from ..fixtures import decoders, graphs, models
 
 RULES = precision.Rules(reduce_range=True, signed_activations=False, block_size=32)
 PORTABLE, FUSED, CARD = ("portable", 23, "cpu"), ("fused", 18, "cpu"), ("fused", 18, "cuda")
@@ -23,9 +22,18 @@ PORTABLE, FUSED, CARD = ("portable", 23, "cpu"), ("fused", 18, "cpu"), ("fused",
 
 def write(model: torch.nn.Module, path: Path, style: tuple[str, int, str]) -> list[dict]:
     """The model as a graph in `path`, and batches for it."""
-    encoder.write(model, path, *style)
+    graphs.write(model, path, *style)
     with Session(path) as live:
         return random_batches([(6, 12)] * 2, models.VOCABULARY, live.inputs, pad_token=1)
+
+
+def fp16(path: Path, batches: list[dict]) -> dict:
+    """The figures of the graph in `path`, which is in fp16 beside it."""
+    return graphs.lower(path, path.with_name("half.onnx"), "fp16", RULES, lambda: batches)
+
+
+def logits(path: Path, batches: list[dict]) -> np.ndarray:
+    return probe.logits(files.load(path), batches)
 
 
 def plain_fp16(source: Path, target: Path) -> Path:
@@ -57,9 +65,9 @@ def scaled_neurons(times: float) -> torch.nn.Module:
 def test_neurons_beyond_the_range_stay_in_fp32_and_the_logits_right(tmp_path):
     path, model = tmp_path / "model.onnx", scaled_neurons(6e5)
     batches = write(model, path, PORTABLE)
-    wanted = probe.logits(path, batches[:1])
+    wanted = logits(path, batches[:1])
     assert np.isnan(in_numpy(plain_fp16(path, tmp_path / "plain.onnx"), batches[0])).all()
-    figures = precision.fp16(path, tmp_path / "half.onnx", RULES, lambda: batches)
+    figures = fp16(path, batches)
     assert np.abs(in_numpy(tmp_path / "half.onnx", batches[0]) - wanted).max() < 5e-3
     kinds = {node.name: node.op_type for node in onnx.load(path).graph.node}
     assert [kinds[name] for name in figures["fp32_nodes"]] == ["MatMul", "Add", "Gelu", "MatMul"]
@@ -73,10 +81,10 @@ def test_neurons_beyond_the_range_stay_in_fp32_and_the_logits_right(tmp_path):
 def test_so_it_is_in_onnx_runtimes_operators(tmp_path, style):
     path = tmp_path / "model.onnx"
     batches = write(scaled_neurons(6e5), path, style)
-    figures = precision.fp16(path, tmp_path / "half.onnx", RULES, lambda: batches)
+    figures = fp16(path, batches)
     kinds = {node.name: node.op_type for node in onnx.load(path).graph.node}
     assert [kinds[name] for name in figures["fp32_nodes"]] == ["MatMul", "BiasGelu", "MatMul"]
-    assert probe.decibels(probe.logits(path, batches), probe.logits(tmp_path / "half.onnx", batches)) > 40
+    assert probe.decibels(logits(path, batches), logits(tmp_path / "half.onnx", batches)) > 40
     assert not list(tmp_path.glob("*.variant.onnx"))
 
 
@@ -84,7 +92,7 @@ def test_so_it_is_in_onnx_runtimes_operators(tmp_path, style):
 def test_a_model_in_the_range_is_fp16_all_through(tmp_path, style):
     path = tmp_path / "model.onnx"
     batches = write(models.build("bert").eval(), path, style)
-    figures = precision.fp16(path, tmp_path / "half.onnx", RULES, lambda: batches)
+    figures = fp16(path, batches)
     assert figures["fp32_nodes"] == []
     assert (tmp_path / "half.onnx").read_bytes() == plain_fp16(path, tmp_path / "plain.onnx").read_bytes()
 
@@ -94,10 +102,10 @@ def test_values_near_the_end_count_as_beyond_it(tmp_path):
     path = tmp_path / "model.onnx"
     batches = write(scaled_neurons(1), path, FUSED)
     gelu = [node.output[0] for node in onnx.load(path).graph.node if node.op_type == "BiasGelu"][1]
-    largest = max(np.abs(found[gelu][..., :3]).max() for found in probe.tensors(path, [gelu], batches))
+    largest = max(np.abs(found[gelu][..., :3]).max() for found in probe.tensors(files.load(path), [gelu], batches))
     for share, kept in ((1 / 3, True), (1 / 10, False)):
         batches = write(scaled_neurons(65504 * share / largest), path, FUSED)
-        assert bool(precision.fp16(path, tmp_path / "half.onnx", RULES, lambda b=batches: b)["fp32_nodes"]) == kept
+        assert bool(fp16(path, batches)["fp32_nodes"]) == kept
 
 
 def test_squares_in_fp16_keep_the_normalisation_in_fp32_on_cards(tmp_path):
@@ -107,11 +115,11 @@ def test_squares_in_fp16_keep_the_normalisation_in_fp32_on_cards(tmp_path):
         model.bert.encoder.layer[1].output.dense.bias[::2] += 300
         model.bert.encoder.layer[1].output.dense.bias[1::2] -= 300
     batches = write(model, path, CARD)
-    figures = precision.fp16(path, tmp_path / "half.onnx", RULES, lambda: batches)
+    figures = fp16(path, batches)
     kinds = {node.name: node.op_type for node in onnx.load(path).graph.node}
     assert [kinds[name] for name in figures["fp32_nodes"]] == ["SkipLayerNormalization"]
     batches = write(model, path, FUSED)
-    assert precision.fp16(path, tmp_path / "half.onnx", RULES, lambda: batches)["fp32_nodes"] == [], "in fp32 anyway"
+    assert fp16(path, batches)["fp32_nodes"] == [], "in fp32 anyway"
 
 
 @pytest.mark.parametrize("style", [CARD, PORTABLE], ids=["fused", "portable"])
@@ -122,7 +130,7 @@ def test_scores_are_looked_at_before_they_are_scaled(tmp_path, style):
         for linear in (own.query, own.key):
             linear.weight.mul_(600)
     batches = write(model, path, style)
-    figures = precision.fp16(path, tmp_path / "half.onnx", RULES, lambda: batches)
+    figures = fp16(path, batches)
     kinds = {node.name: node.op_type for node in onnx.load(path).graph.node}
     assert [kinds[name] for name in figures["fp32_nodes"]] == ["Attention"]
 
@@ -134,7 +142,7 @@ def test_weights_too_small_for_fp16_stay_in_fp32(tmp_path):
         layer.output.dense.weight.mul_(1e-6)
         layer.output.dense.bias.mul_(1e-6)
     batches = write(model, path, FUSED)
-    figures = precision.fp16(path, tmp_path / "half.onnx", RULES, lambda: batches)
+    figures = fp16(path, batches)
     inputs = {node.name: list(node.input) for node in onnx.load(path).graph.node}
     (name,) = figures["fp32_nodes"]
     weight = next(entry for entry in onnx.load(path).graph.initializer if entry.name == inputs[name][1])
@@ -146,11 +154,11 @@ def test_a_weight_beyond_the_end_stays_in_fp32(tmp_path):
     with torch.no_grad():
         model.bert.encoder.layer[0].attention.output.LayerNorm.weight[0] = 1e5
     batches = write(model, path, FUSED)
-    figures = precision.fp16(path, tmp_path / "half.onnx", RULES, lambda: batches)
+    figures = fp16(path, batches)
     assert "LayerNormalization" in {
         node.op_type for node in onnx.load(path).graph.node if node.name in figures["fp32_nodes"]
     }
-    assert probe.decibels(probe.logits(path, batches), probe.logits(tmp_path / "half.onnx", batches)) > 30
+    assert probe.decibels(logits(path, batches), logits(tmp_path / "half.onnx", batches)) > 30
 
 
 def test_a_model_that_would_stay_in_fp32_is_refused(tmp_path):
@@ -162,7 +170,7 @@ def test_a_model_that_would_stay_in_fp32_is_refused(tmp_path):
             layer.output.LayerNorm.weight.mul_(1e5)
     batches = write(model, path, FUSED)
     with pytest.raises(GateError, match=r"gate 'fp16' failed: \d+% of the weights are read where numbers come too"):
-        precision.fp16(path, tmp_path / "half.onnx", RULES, lambda: batches)
+        fp16(path, batches)
 
 
 def test_what_no_rule_foresees_is_seen_in_the_logits(tmp_path, monkeypatch):
@@ -170,7 +178,7 @@ def test_what_no_rule_foresees_is_seen_in_the_logits(tmp_path, monkeypatch):
     batches = write(scaled_neurons(6e5), path, FUSED)
     monkeypatch.setattr(half.ranges, "LARGEST", 1e30)
     with pytest.raises(GateError, match="gate 'fp16' failed: 100% of the examples' logits are no finite numbers"):
-        precision.fp16(path, tmp_path / "half.onnx", RULES, lambda: batches)
+        fp16(path, batches)
 
 
 @pytest.mark.parametrize("graph, opset", [("fused", 18), ("portable", 23)])
@@ -188,11 +196,11 @@ def test_a_decoders_massive_activation_stays_in_fp32(tmp_path, family, graph, op
             block = model.model.layers[1].mlp
             block.up_proj.weight[0] *= 1e8
             block.down_proj.weight[:, 0] /= 1e8
-    decoder_graph.to_onnx(model, path, graph, opset)
+    graphs.write(model, path, graph, opset)
     batches = random_prompts([(4, 12)] * 2, decoders.VOCABULARY)
-    wanted = next(probe.tensors(path, ["logits"], batches[:1]))["logits"]
-    figures = precision.fp16(path, tmp_path / "half.onnx", RULES, lambda: batches)
-    found = next(probe.tensors(tmp_path / "half.onnx", ["logits"], batches[:1]))["logits"]
+    wanted = next(probe.tensors(files.load(path), ["logits"], batches[:1]))["logits"]
+    figures = fp16(path, batches)
+    found = next(probe.tensors(files.load(tmp_path / "half.onnx"), ["logits"], batches[:1]))["logits"]
     real = batches[0]["attention_mask"] == 1
     assert figures["fp32_nodes"] and np.abs(found - wanted)[real].max() < 2e-2
     kept = {node.op_type for node in onnx.load(path).graph.node if node.name in figures["fp32_nodes"]}

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 import dsee_compress
 from dsee_compress.evaluation import session
 from dsee_compress.evaluation.inputs import random_batches
-from dsee_compress.exporting import outliers, precision, probe, static
+from dsee_compress.exporting import dynamic, files, outliers, precision, probe, static
 from dsee_compress.store.manifest import Manifest
 
 from ..fixtures import models
@@ -107,37 +107,37 @@ def batches_for(path: Path) -> list[dict]:
 def test_fp32_keeps_every_bit_and_int8_its_signal(with_outlier, tmp_path):
     path, product = with_outlier
     batches = batches_for(path)
-    wanted = probe.logits(path, batches)
-    assert outliers.equalise(path, tmp_path / "in_size.onnx", batches, 64) == [product]
-    assert np.array_equal(probe.logits(tmp_path / "in_size.onnx", batches), wanted)
-    precision.dynamic_int8(path, tmp_path / "plain.onnx", reduce_range=True)
-    figures = precision.int8(path, tmp_path / "int8.onnx", RULES, lambda: batches)
+    in_size, plain, ours = (files.load(path) for _ in range(3))
+    wanted = probe.logits(in_size, batches)
+    assert outliers.equalise(in_size, batches, 64) == [product]
+    assert np.array_equal(probe.logits(in_size, batches), wanted)
+    dynamic.quantise(plain, reduce_range=True)
+    figures = precision.lower(ours, precision.ENCODER["int8"], RULES, lambda: batches)
     assert figures["equalised"] == [product]
-    plain, ours = (
-        probe.decibels(wanted, probe.logits(tmp_path / name, batches)) for name in ("plain.onnx", "int8.onnx")
-    )
-    assert ours > plain + 10
-    assert not list(tmp_path.glob("*.variant.onnx")) and not list(tmp_path.glob("int8.*.onnx"))
+    found, better = (probe.decibels(wanted, probe.logits(model, batches)) for model in (plain, ours))
+    assert better > found + 10
+    assert [*tmp_path.iterdir()] == [path]
 
 
-def test_a_product_with_an_outlier_stays_in_fp32_unless_it_is_brought_to_size(with_outlier, tmp_path):
+def test_a_product_with_an_outlier_stays_in_fp32_unless_it_is_brought_to_size(with_outlier):
     path, product = with_outlier
-    batches, target = batches_for(path), tmp_path / "static.onnx"
-    figures = static.calibrated(path, target, batches, reduce_range=True, signed=False)
+    batches = batches_for(path)
+    figures = static.calibrate(files.load(path), batches, reduce_range=True, signed=False)
     assert figures["fp32_nodes"][0] == product and len(figures["fp32_nodes"]) <= 3
     assert figures["signal_to_noise_db"] >= static.LEAST_SIGNAL_TO_NOISE
-    figures = precision.int8_static(path, target, RULES, lambda: batches)
+    figures = precision.lower(files.load(path), precision.ENCODER["int8_static"], RULES, lambda: batches)
     assert product in figures["equalised"] and product not in figures["fp32_nodes"]
     assert figures["signal_to_noise_db"] >= static.LEAST_SIGNAL_TO_NOISE
 
 
 def test_what_is_added_to_a_product_is_seen_in_the_logits(exported):
     (batch,) = batches_for(exported)[:1]
-    wanted = probe.logits(exported, [batch])
-    output = probe.products(onnx.load(exported).graph)[0].output[0]
-    with probe.disturbed(exported, [output]) as forward:
+    model = files.load(exported)
+    wanted = probe.logits(model, [batch])
+    output = probe.products(model.model.graph)[0].output[0]
+    with probe.disturbed(model, [output]) as forward:
         assert np.array_equal(forward(batch, {}), wanted)
-        shape = next(probe.tensors(exported, [output], [batch]))[output].shape
+        shape = next(probe.tensors(model, [output], [batch]))[output].shape
         error = np.random.default_rng(0).normal(size=shape).astype(np.float32)
         assert not np.allclose(forward(batch, {output: error}), wanted)
         assert np.allclose(forward(batch, {output: 0 * error}), wanted)

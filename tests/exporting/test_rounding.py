@@ -1,14 +1,13 @@
 """int8 weights that fit examples: against GPTQ's elimination written out, and on a real graph."""
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
 import dsee_compress
-from dsee_compress.exporting import one_query, precision, rounding
+from dsee_compress.exporting import dynamic, files, one_query, rounding
 
 from ..fixtures import models
 
@@ -81,16 +80,15 @@ def test_single_weights_that_are_pruned_stay_out():
 @pytest.mark.parametrize("graph", ["fused", "portable"])
 def test_every_weight_of_a_graph_is_rounded_in_its_scale(bert_tuned, tmp_path, graph):
     folder = dsee_compress.export(bert_tuned, output=tmp_path / "out", precision="fp32", graph=graph)
-    source, nearest, fitted = (tmp_path / f"{name}.onnx" for name in ("source", "nearest", "fitted"))
-    source.write_bytes((folder / "model.onnx").read_bytes())
-    for path in (nearest, fitted):
-        precision.dynamic_int8(source, path, reduce_range=True)
+    source, nearest, fitted = (files.load(folder / "model.onnx") for _ in range(3))
+    for model in (nearest, fitted):
+        dynamic.quantise(model, reduce_range=True)
     rows = {"input_ids": np.random.default_rng(0).integers(5, models.VOCABULARY, (16, 12))}
     batches = [rows | {"attention_mask": np.ones((16, 12), int), "token_type_ids": np.zeros((16, 12), int)}]
-    rounding.fit(source, fitted, batches)
-    before, after = ({entry.name: entry for entry in onnx.load(path).graph.initializer} for path in (nearest, fitted))
+    rounding.fit(fitted, rounding.look(source, batches))
+    before, after = ({entry.name: entry for entry in model.model.graph.initializer} for model in (nearest, fitted))
     assert before.keys() == after.keys()
-    graph_of = onnx.load(source).graph
+    graph_of = source.model.graph
     kept = one_query.by_head(graph_of)
     matrices = {entry.name for entry in graph_of.initializer if len(entry.dims) == 2}
     weights = {

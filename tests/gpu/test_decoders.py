@@ -6,10 +6,10 @@ import torch
 from dsee_compress.evaluation import session
 from dsee_compress.evaluation.generator import OnnxGenerator
 from dsee_compress.evaluation.inputs import random_prompts
-from dsee_compress.exporting import decoder_graph
 
 from ..fixtures import decoders
 from ..fixtures.decoder_stages import pruned, write_prune
+from ..fixtures.graphs import write
 
 HAS_CUDA = session.PROVIDERS["cuda"] in session.runtime().get_available_providers()
 CUDA = pytest.param(
@@ -23,7 +23,7 @@ OPTIONS = {"do_sample": False, "max_new_tokens": 16, "eos_token_id": None, "pad_
 @pytest.mark.parametrize("family", decoders.FAMILIES)
 def test_texts_are_pytorchs(family, device, tmp_path):
     folder, model = write_prune(family, tmp_path / "prune"), pruned(family)
-    decoder_graph.to_onnx(model, folder / "model.onnx", "fused", 18)
+    write(model, folder / "model.onnx", "fused", 18)
     made = random_prompts([(4, 11)], decoders.VOCABULARY)[0]
     batch = {name: torch.as_tensor(made[name]) for name in ("input_ids", "attention_mask")}
     with OnnxGenerator(folder / "model.onnx", provider=device) as generator:

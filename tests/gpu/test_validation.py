@@ -14,9 +14,9 @@ from dsee_compress.evaluation import arithmetic
 from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.evaluation.session import Session
 from dsee_compress.exporting import precision
-from dsee_compress.interfaces import encoder
 
 from ..fixtures import models
+from ..fixtures.graphs import lower, write
 from .test_decoders import CUDA
 
 RULES = precision.Rules(reduce_range=True, signed_activations=False, block_size=32)
@@ -43,11 +43,11 @@ def test_what_is_beyond_the_range_is_right_on_the_card(tmp_path, device, times):
     with torch.no_grad():
         layer.intermediate.dense.weight[:3] *= times
         layer.output.dense.weight[:, :3] /= times
-    encoder.write(model, path, "fused", 18, "cuda")
+    write(model, path, "fused", 18, "cuda")
     with Session(path) as live:
         batches = random_batches([(6, 12)] * 2, models.VOCABULARY, live.inputs, pad_token=1)
         wanted = [live.forward(batch) for batch in batches]
-    precision.fp16(path, tmp_path / "half.onnx", RULES, lambda: batches)
+    lower(path, tmp_path / "half.onnx", "fp16", RULES, lambda: batches)
     with Session(tmp_path / "half.onnx", provider=device) as live:
         for batch, logits in zip(batches, wanted, strict=True):
             assert np.abs(live.forward(batch) - logits).max() < 2e-2

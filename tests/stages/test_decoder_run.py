@@ -12,11 +12,11 @@ from dsee_compress_cli import main as cli
 import dsee_compress
 from dsee_compress import architectures
 from dsee_compress.evaluation import shares
-from dsee_compress.exporting.precision import Rules
-from dsee_compress.interfaces import decoder
+from dsee_compress.exporting.precision import DECODER, Rules
 from dsee_compress.store.manifest import Manifest
 
 from ..fixtures import decoder_stages, decoders, models
+from ..fixtures.graphs import lower, write
 
 STAGES = {
     "prune": {"flops_saved": 0.3, "allocation": "global", "retune_epochs": 1, "batch_size": 16},
@@ -138,7 +138,7 @@ def test_what_would_stop_a_run_late_is_said_before_it_starts(setting, words, rec
 def test_every_weight_of_a_graph_is_found_in_its_part(family, style, opset, tmp_path):
     """In fp32 to the byte; in lower precisions all products are found, and the vocabulary."""
     model = decoder_stages.pruned(family)
-    decoder.write(model, tmp_path / "model.onnx", style, opset, "cpu")
+    write(model, tmp_path / "model.onnx", style, opset)
     table = architectures.get(family)
     whole = shares.megabytes(tmp_path / "model.onnx", table)
     attention, ffn = {"gpt2": ("attn", "mlp"), "llama": ("self_attn", "mlp")}[family]
@@ -155,10 +155,10 @@ def test_every_weight_of_a_graph_is_found_in_its_part(family, style, opset, tmp_
     asked = 3 * 8e-6  # what asks for the last tokens' logits: three numbers
     assert whole["task_head"] == pytest.approx(model.lm_head.weight.numel() * 4e-6 + asked)
     for bits, most in (("int8", 0.45), ("int4", 0.45)):
-        lower = tmp_path / f"{bits}.onnx"
-        decoder.LOWER[bits](tmp_path / "model.onnx", lower, Rules(False, False, 16), lambda: [])
-        parts = shares.megabytes(lower, table)
+        path = tmp_path / f"{bits}.onnx"
+        lower(tmp_path / "model.onnx", path, bits, Rules(False, False, 16), list, DECODER)
+        parts = shares.megabytes(path, table)
         assert all(parts[part] < most * whole[part] for part in whole)
         assert all(parts[part] for part in ("attention", "ffn"))
-        blocks = [t for t in onnx.load(lower).graph.initializer if t.name.endswith(("_Q8", "_Q4"))]
+        blocks = [t for t in onnx.load(path).graph.initializer if t.name.endswith(("_Q8", "_Q4"))]
         assert sum(parts.values()) * 1e6 > sum(len(tensor.raw_data) for tensor in blocks)

@@ -12,10 +12,9 @@ from dsee_compress.adapters import model as adapters
 from dsee_compress.bundling import predict
 from dsee_compress.evaluation import parity, session
 from dsee_compress.evaluation.inputs import random_batches
-from dsee_compress.interfaces import encoder
 
-from ..fixtures import models
-from ..tasks.test_fit import PAIR, word_pieces, write
+from ..fixtures import graphs, models
+from ..pretrained.test_fit import PAIR, word_pieces, write
 
 
 def test_a_bert_whose_tokenizer_gives_no_token_types(tmp_path):
@@ -54,7 +53,7 @@ def test_a_bert_whose_tokenizer_gives_no_token_types(tmp_path):
 
 def test_a_portable_graph_asks_for_what_the_tokenizer_gives(tmp_path):
     model = architectures.from_config(models.build("bert").config).eval()
-    encoder.write(model, tmp_path / "model.onnx", "portable", 23, "cpu", ["input_ids", "attention_mask"])
+    graphs.write(model, tmp_path / "model.onnx", "portable", 23, given=["input_ids", "attention_mask"])
     (fed,) = random_batches([(3, 31)], models.VOCABULARY, ["input_ids", "attention_mask"])
     with session.Session(tmp_path / "model.onnx", threads=1) as live:
         assert live.inputs == [*fed]
