@@ -17,7 +17,7 @@ from ..architectures import Layer
 from ..configs import Graph
 from ..errors import UserError
 from ..progress import quiet
-from . import files, last_tokens
+from . import files, last_tokens, parts, tied_vocabulary
 from .operators import STYLES, Heads, Operators, Rotation, Step
 
 INPUTS = ("input_ids", "attention_mask", "position_ids")
@@ -64,6 +64,9 @@ def to_onnx(model: PreTrainedModel, graph: Graph, opset: int) -> Any:
             verbose=False,
         )
     written = files.of_program(program)
+    family = architectures.of(model)
+    known = parts.of(written, family) | {tied_vocabulary.head(written).name: "task_head"}
+    parts.say(written, known, family)
     last_tokens.let_choose(written)
     return written
 

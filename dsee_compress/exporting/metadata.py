@@ -4,17 +4,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..evaluation import shares
+
 
 def describe(model: Any, entries: Mapping[str, str]) -> None:
-    """Make `entries` all that a ModelProto says of itself.
+    """Make `entries` all that a ModelProto says of itself, beside what its weights are of (see `parts`).
 
     What exporters note on the way goes: of each node the stack trace of the code that it was traced from, with the
     paths of this machine.
     """
     import onnx
 
+    kept = {entry.key: entry.value for entry in model.metadata_props if entry.key == shares.SAID}
     _forget(model)
-    onnx.helper.set_model_props(model, dict(entries))
+    onnx.helper.set_model_props(model, {**entries, **kept})
 
 
 def read(path: Path) -> dict[str, str]:

@@ -153,7 +153,7 @@ def _multiply(model: Any, equalised: _Equalised) -> None:
     import onnx
 
     name = equalised.products[0].name
-    factors = onnx.numpy_helper.from_array(equalised.factors, f"{name}_factors")
+    factors = onnx.numpy_helper.from_array(equalised.factors, f"{equalised.products[0].input[1]}_factors")
     in_size = f"{name}_in_size"
     model.add_initializer(factors)
     model.add_node(onnx.helper.make_node("Mul", [equalised.tensor, factors.name], [in_size], name=in_size))

@@ -61,13 +61,13 @@ def look_up_in_rows(model: Any, tied: Tied) -> None:
     model.remove_initializer(columns)
     model.remove_initializer(model.get_initializer(tied.table))
     model.remove_node(gather)
-    model.add_initializer(onnx.numpy_helper.from_array(rows, f"{tied.weight}_rows"))
+    model.add_initializer(onnx.numpy_helper.from_array(rows, f"{tied.table}_rows"))
     model.add_initializer(onnx.numpy_helper.from_array(np.array([-1]), f"{name}_last_axis"))
     node = onnx.helper.make_node
     # A session folds the transposition when it loads the model.
     for new in (
-        node("Transpose", [f"{tied.weight}_rows"], [f"{tied.weight}_quantized"], perm=[1, 0]),
-        node("Gather", [f"{tied.weight}_rows", tokens], [f"{name}_int8"]),
+        node("Transpose", [f"{tied.table}_rows"], [f"{tied.weight}_quantized"], perm=[1, 0]),
+        node("Gather", [f"{tied.table}_rows", tokens], [f"{name}_int8"]),
         node("Cast", [f"{name}_int8"], [f"{name}_float"], to=onnx.TensorProto.FLOAT),
         node("Gather", [f"{tied.weight}_scale", tokens], [f"{name}_scale"]),
         node("Unsqueeze", [f"{name}_scale", f"{name}_last_axis"], [f"{name}_scales"]),
@@ -81,14 +81,16 @@ def look_up_in_blocks(model: Any, tied: Tied, block_size: int) -> None:
     """Let the look-up take rows of the head's int8 blocks, and forget the table that it had."""
     import onnx
 
-    gather, shape = _node(model, tied.look_up), f"{tied.look_up}_shape"
-    blocks, scales, zero_points = head(model).input[1:4]
-    rows = model.get_initializer(blocks).dims[0]
+    gather, product, shape = _node(model, tied.look_up), head(model), f"{tied.look_up}_shape"
+    rows = model.get_initializer(product.input[1]).dims[0]
     model.add_initializer(onnx.numpy_helper.from_array(np.array([rows, -1]), shape))
     flat = []
-    for name in (blocks, scales, zero_points):
-        flat.append(f"{name}_by_token")
-        model.add_node(onnx.helper.make_node("Reshape", [name, shape], [flat[-1]], name=flat[-1]))
+    # Blocks, scales and zero points.
+    for index in (1, 2, 3):
+        tensor = model.get_initializer(product.input[index])
+        tensor.name = product.input[index] = tied.table + tensor.name.removeprefix(tied.weight)
+        flat.append(f"{tensor.name}_by_token")
+        model.add_node(onnx.helper.make_node("Reshape", [tensor.name, shape], [flat[-1]], name=flat[-1]))
     look_up = onnx.helper.make_node(
         "GatherBlockQuantized",
         [flat[0], gather.input[1], *flat[1:]],

@@ -12,7 +12,7 @@ from ..evaluation import parity, session
 from ..evaluation.inputs import INPUTS, Batch, random_batches
 from ..evaluation.latency import Phase, Setting, onnx_forward
 from ..evaluation.parity import Parity
-from ..exporting import first_token, fusion, normalisation
+from ..exporting import first_token, fusion, normalisation, parts
 from ..exporting import graph as graphs
 from ..exporting.fusion import NodeCount
 from ..exporting.precision import ENCODER as PASSES
@@ -66,13 +66,16 @@ def to_onnx(
     model: PreTrainedModel, graph: Graph, opset: int, provider: str, given: Collection[str] = INPUTS
 ) -> tuple[Any, dict[str, Any]]:
     """As `Interface.to_onnx`: says how many nodes compute the first token alone."""
-    if graph == "fused":
-        written = fusion.fuse(graphs.to_onnx(model, opset, given), architectures.of(model), provider)
-    else:
-        written = graphs.to_portable(model, opset, given)
+    family, fused = architectures.of(model), graph == "fused"
+    written = (graphs.to_onnx if fused else graphs.to_portable)(model, opset, given)
+    known = parts.of(written, family)
+    if fused:
+        written = fusion.fuse(written, family, provider)
+        known |= parts.of_fused(written)
     narrowed = first_token.narrow(written)
     if provider == "cpu":
         normalisation.sum_before(written)
+    parts.say(written, known, family)
     return written, {"narrowed": vars(narrowed)}
 
 

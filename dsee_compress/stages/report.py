@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import architectures, distributed, interfaces, models, naming
+from .. import distributed, interfaces, models, naming
 from ..costs import flops
 from ..errors import UserError
 from ..evaluation import parity, shares
@@ -171,11 +171,10 @@ def compose(chain: Chain, validation: dict[str, Any], measured: dict[str, Any]) 
 
 def _sizes(folder: Path, exported: ExportManifest, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What each part of the model weighs in each file of the export folder; `rest` is the graph and small tensors."""
-    family = architectures.get(exported.architecture)
     total = {row["artifact"]: row["size_mb"] for row in rows}
     sizes = []
     for name, path in benchmark.name_artifacts(folder, exported).items():
-        parts = shares.megabytes(path, family)
+        parts = shares.megabytes(path)
         parts["rest"] = total[name] - sum(parts.values())
         described = {part: {"mb": weight, "share": weight / total[name]} for part, weight in parts.items()}
         sizes.append({"artifact": name, "size_mb": total[name], "parts": described})

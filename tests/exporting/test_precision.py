@@ -7,7 +7,6 @@ import onnx
 import pytest
 
 import dsee_compress
-from dsee_compress import architectures
 from dsee_compress.errors import UserError
 from dsee_compress.evaluation import session, shares
 from dsee_compress.evaluation.inputs import random_batches
@@ -106,7 +105,7 @@ def test_each_part_weighs_what_its_precision_says(everything):
 
 
 def parts(folder, name: str) -> dict[str, float]:
-    return shares.megabytes(folder / ARTIFACTS[name], architectures.get(Manifest.read(folder).architecture))
+    return shares.megabytes(folder / ARTIFACTS[name])
 
 
 @pytest.mark.parametrize("name", ["bert"])
