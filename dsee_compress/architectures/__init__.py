@@ -1,6 +1,14 @@
 """What differs between model families: one table a family."""
 
-from . import bert, deberta_v2, distilbert, electra, gpt2, llama, roberta  # noqa: F401  (registers the families)
+from . import (  # noqa: F401  (registers the families)
+    bert,
+    deberta_v2,
+    distilbert,
+    electra,
+    gpt2,
+    llama,
+    roberta,
+)
 from .structure import (
     UNITS,
     Architecture,
