@@ -8,6 +8,7 @@ from . import (  # noqa: F401  (registers the families)
     gpt2,
     llama,
     roberta,
+    xlm_roberta,
 )
 from .structure import (
     UNITS,
