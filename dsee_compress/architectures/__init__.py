@@ -2,6 +2,7 @@
 
 from . import (  # noqa: F401  (registers the families)
     bert,
+    camembert,
     deberta_v2,
     distilbert,
     electra,
