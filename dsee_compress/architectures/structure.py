@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
@@ -58,6 +58,8 @@ class Architecture:
     """Its attribute with the number of heads, set after a removal, if it does not read that from its Linears."""
     head_width: str | None = None
     """Its attribute with the number of heads times the head size, likewise."""
+    head_norms: dict[Place, str] = field(default_factory=dict)
+    """Path of what normalises each head of a Linear's output, by its place, where a decoder's attention has that."""
     decoder: bool = False
     """Whether it is a language model that generates from cached keys and values, and not a classifier."""
     fusion: str | None = None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .. import architectures
-from ..architectures import Layer
+from ..architectures import Layer, Place
 from ..configs import Graph
 from ..errors import UserError
 from ..progress import quiet
@@ -95,7 +95,9 @@ class _TensorsAlone(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, past: list[Tensor]
     ) -> tuple[Tensor, ...]:
         """Shapes as in `to_onnx`. Returns the logits and every layer's keys and values."""
-        step = Step(past, [], self._operators.masks(attention_mask, input_ids.shape[1]), position_ids)
+        windows = {layer.heads.window for layer in self._model.modules() if isinstance(layer, _Attention)}
+        masks = {window: self._operators.masks(attention_mask, input_ids.shape[1], window) for window in windows}
+        step = Step(past, [], masks, position_ids)
         logits = self._model(
             input_ids=input_ids,
             # transformers takes a mask of four dimensions as it is, where it would make dozens of nodes of another.
@@ -118,18 +120,29 @@ class _Attention(nn.Module):
         self._widths = [architectures.rows(part) for part in parts]
         own = layer.module.get_submodule(layer.architecture.attention)
         scale = getattr(own, "scaling", layer.head_size**-0.5)
-        self._heads = Heads(index, self._widths[0] // layer.head_size, float(scale))
-        self._groups = layer.heads
+        self.heads = Heads(index, self._widths[0] // layer.head_size, float(scale), _window(own))
+        self._groups, self._size = layer.heads, layer.head_size
+        norms = layer.architecture.head_norms
+        self._norms = nn.ModuleDict(
+            {place: _RmsNorm(operators, layer.module.get_submodule(path)) for place, path in norms.items()}
+        )
 
     def forward(self, hidden_states: Tensor, past_key_values: Step, **_: Any) -> tuple[Tensor, None]:
         """hidden_states: (batch, tokens, width)."""
         query, key, value = self._projection(hidden_states).split(self._widths, dim=-1)
+        query, key = self._normalised("query", query), self._normalised("key", key)
         if self._rotation is not None:
             positions = past_key_values.position_ids
-            query = self._operators.rotate(query, positions, self._rotation, self._heads.queries)
+            query = self._operators.rotate(query, positions, self._rotation, self.heads.queries)
             key = self._operators.rotate(key, positions, self._rotation, self._groups)
-        mixed = self._operators.attend(query, key, value, self._heads, past_key_values)
+        mixed = self._operators.attend(query, key, value, self.heads, past_key_values)
         return self._output(mixed), None
+
+    def _normalised(self, place: Place, x: Tensor) -> Tensor:
+        """Each head by itself, where the family has that."""
+        if place not in self._norms:
+            return x
+        return self._norms[place](x.unflatten(-1, (-1, self._size))).flatten(2)
 
 
 class _Gelu(nn.Module):
@@ -159,7 +172,10 @@ def _written_with(operators: Operators, model: PreTrainedModel) -> Iterator[None
     for index, layer in enumerate(architectures.layers(model)):
         attention = layer.module.get_submodule(layer.architecture.attention)
         replaced[names[attention]] = _Attention(layer, index, operators, rotation)
+    inside = tuple(f"{name}." for name in replaced)
     for name, module in model.named_modules():
+        if name.startswith(inside):
+            continue
         if isinstance(module, nn.GELU):
             replaced[name] = _Gelu(operators, approximate=module.approximate == "tanh")
         elif type(module).__name__.endswith("RMSNorm"):
@@ -172,6 +188,13 @@ def _written_with(operators: Operators, model: PreTrainedModel) -> Iterator[None
     finally:
         for name, module in own.items():
             architectures.set_submodule(model, name, module)
+
+
+def _window(attention: nn.Module) -> int | None:
+    """Tokens that each sees at most: a number of the layer's own where layers differ, or of the model's config."""
+    config = getattr(attention, "config", None)
+    window: int | None = getattr(attention, "sliding_window", getattr(config, "sliding_window", None))
+    return window
 
 
 def _rotation(model: PreTrainedModel) -> Rotation | None:

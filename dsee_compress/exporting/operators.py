@@ -24,6 +24,8 @@ class Heads:
     """Heads of queries, of which neighbours may share a key and a value."""
     scale: float
     """What their products with the keys are multiplied by."""
+    window: int | None = None
+    """How many tokens each sees at most, the last of which is itself; all before it, if not given."""
 
 
 @dataclass
@@ -34,8 +36,8 @@ class Step:
     """Keys and values of each layer's earlier tokens, (batch, heads, past, head size)."""
     present: list[Tensor]
     """The same with the new tokens, once the layer has seen them."""
-    masks: tuple[Tensor, ...]
-    """What `Operators.masks` made; the graph keeps what its layers use."""
+    masks: dict[int | None, tuple[Tensor, ...]]
+    """What `Operators.masks` made for each window that layers have; the graph keeps what they use."""
     position_ids: Tensor
 
     def past_of(self, layer: int) -> list[Tensor]:
@@ -50,8 +52,8 @@ class Step:
 class Operators(Protocol):
     """How a style of graphs writes what layers are made of. Hidden tensors are (batch, tokens, heads · head size)."""
 
-    def masks(self, attention_mask: Tensor, tokens: int) -> tuple[Tensor, ...]:
-        """What `attend` masks by, of attention_mask (batch, past + tokens): 0 for padding."""
+    def masks(self, attention_mask: Tensor, tokens: int, window: int | None) -> tuple[Tensor, ...]:
+        """What `attend` masks by, of attention_mask (batch, past + tokens): 0 for padding. window: as `Heads` says."""
         ...
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: Heads, step: Step) -> Tensor:
@@ -74,9 +76,9 @@ class Operators(Protocol):
 class Portable:
     """Operators of ONNX alone, `Attention` among them: opset 23."""
 
-    def masks(self, attention_mask: Tensor, tokens: int) -> tuple[Tensor, ...]:
+    def masks(self, attention_mask: Tensor, tokens: int, window: int | None) -> tuple[Tensor, ...]:
         """As `Operators.masks`."""
-        return (_visible(attention_mask, tokens),)
+        return (_visible(attention_mask, tokens, window),)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: Heads, step: Step) -> Tensor:
         """As `Operators.attend`, in one node."""
@@ -85,7 +87,7 @@ class Portable:
             query,
             key,
             value,
-            step.masks[0],
+            *step.masks[heads.window],
             *past,
             q_num_heads=heads.queries,
             kv_num_heads=past[0].shape[1],
@@ -114,9 +116,9 @@ class Fused:
     past it takes of one sequence alone.
     """
 
-    def masks(self, attention_mask: Tensor, tokens: int) -> tuple[Tensor, ...]:
+    def masks(self, attention_mask: Tensor, tokens: int, window: int | None) -> tuple[Tensor, ...]:
         """As `Operators.masks`."""
-        bias = torch.where(_visible(attention_mask, tokens), 0.0, _MASKED)
+        bias = torch.where(_visible(attention_mask, tokens, window), 0.0, _MASKED)
         total = attention_mask.shape[1]
         last = torch.full_like(attention_mask[:, 0], total - 1, dtype=torch.int32)
         return attention_mask.to(torch.int32), bias, last, torch.scalar_tensor(total, dtype=torch.int32)
@@ -125,9 +127,10 @@ class Fused:
         """As `Operators.attend`, in one node."""
         past = step.past_of(heads.layer)
         batch, groups, _, size = past[0].shape
-        padding, bias, last, total = step.masks
+        padding, bias, last, total = step.masks[heads.window]
         if groups == heads.queries:
-            name, inputs = "MultiHeadAttention", [query, key, value, None, padding, None, *past]
+            near = None if heads.window is None else bias
+            name, inputs = "MultiHeadAttention", [query, key, value, None, padding, near, *past]
             attributes = {"unidirectional": 1, "mask_filter_value": _MASKED}
         else:
             name, inputs = "GroupQueryAttention", [query, key, value, *past, last, total, None, None, None, bias]
@@ -172,11 +175,14 @@ class Fused:
         )
 
 
-def _visible(attention_mask: Tensor, tokens: int) -> Tensor:
+def _visible(attention_mask: Tensor, tokens: int, window: int | None) -> Tensor:
     """Which of all tokens each of the last `tokens` sees, (batch, 1, tokens, past + tokens)."""
     column = torch.arange(attention_mask.shape[1])
-    causal = column <= column[attention_mask.shape[1] - tokens :, None]
-    return causal & attention_mask.bool()[:, None, None]
+    row = column[attention_mask.shape[1] - tokens :, None]
+    seen = column <= row
+    if window is not None:
+        seen = seen & (column > row - window)
+    return seen & attention_mask.bool()[:, None, None]
 
 
 STYLES: dict[Graph, Operators] = {"fused": Fused(), "portable": Portable()}
