@@ -23,7 +23,7 @@ from ..fixtures import decoders, models
 WIDTH = decoders.HEADS * decoders.HEAD_SIZE
 
 
-@pytest.fixture(params=decoders.FAMILIES)
+@pytest.fixture(params=(*decoders.FAMILIES, *decoders.KIN))
 def decoder(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -131,7 +131,7 @@ def test_flops_are_those_of_the_blocks(decoder, heads, neurons):
     """Two a multiply-add: projections, two attention products, the FFN's two or three; not the vocabulary's."""
     length, products = 16, 0
     queries = decoders.HEADS // decoders.UNITS[decoder]
-    gated = 3 if decoder == "llama" else 2
+    gated = 2 if decoder == "gpt2" else 3
     for head_count, neuron_count in zip(heads, neurons, strict=True):
         keys = head_count * decoders.HEAD_SIZE
         inner = keys * queries
