@@ -8,6 +8,7 @@ from . import (  # noqa: F401  (registers the families)
     electra,
     gpt2,
     llama,
+    mistral,
     qwen2,
     roberta,
     xlm_roberta,

@@ -100,6 +100,17 @@ def test_any_head_counts(family, counts, tmp_path_factory):
     assert decoder.prove(model, path).max_abs < 1e-4
 
 
+def test_a_window_hides_what_is_before_it(tmp_path):
+    """Of query heads with keys of their own, which are another operator than shared ones."""
+    path, shape = tmp_path / "model.onnx", {"num_key_value_heads": decoders.HEADS}
+    model, wide = decoders.build("mistral", **shape), decoders.build("mistral", **shape, sliding_window=None)
+    model.config.save_pretrained(tmp_path)
+    decoder.write(model, path, "fused", 18, "cpu")
+    assert decoder.prove(model, path).max_abs < 1e-4
+    with pytest.raises(GateError, match="gate 'export' failed"):
+        decoder.prove(wide, path)
+
+
 def test_a_wrong_graph_is_caught(written, style, tmp_path):
     """A weight of another scale, then an attention node that is gone: the gates say what they compared and counted."""
     path, model = written
