@@ -10,6 +10,7 @@ from . import (  # noqa: F401  (registers the families)
     llama,
     mistral,
     qwen2,
+    qwen3,
     roberta,
     xlm_roberta,
 )

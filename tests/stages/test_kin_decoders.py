@@ -1,4 +1,4 @@
-"""Decoders like Llama on the whole way: what is their own is small."""
+"""Decoders like Llama on the whole way: biases, normalised heads, windows and heads of another size are their own."""
 
 import json
 import math
