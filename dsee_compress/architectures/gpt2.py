@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from .structure import Architecture, register, set_submodule
@@ -21,8 +22,13 @@ class Projections(nn.Module):
         return torch.cat([self.query(x), self.key(x), self.value(x)], dim=-1)
 
 
-def take_apart(layer: nn.Module) -> None:
-    """Turn a block's Conv1D into Linears, `c_attn` into three; GELU, spelt out in the original, into torch's own."""
+def take_apart(model: PreTrainedModel) -> None:
+    """Turn every Conv1D into Linears, `c_attn` into three; GELU, spelt out in the original, into torch's own."""
+    for block in model.get_submodule(GPT2.layers):
+        _take_apart(block)
+
+
+def _take_apart(layer: nn.Module) -> None:
     for path in _TRANSPOSED:
         old = layer.get_submodule(path)
         assert isinstance(old, Conv1D)

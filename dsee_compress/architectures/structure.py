@@ -20,9 +20,9 @@ from ..configs import Role
 from ..errors import UserError
 from ..tasks import HeadKind
 
-Place = Role | Literal["position_key", "position_query", "ffn_gate"]
+Place = Role | Literal["position_key", "position_query", "position_bias", "ffn_gate"]
 """What a Linear of a layer is for. Every layer has the roles; the others project relative positions, where those do
-not share the weights of query and key, or gate the FFN's neurons."""
+not share the weights of query and key, add to each head's scores by relative position, or gate the FFN's neurons."""
 
 UNITS: tuple[tuple[Place, Literal["heads", "neurons"], int], ...] = (
     ("query", "heads", 0),
@@ -30,6 +30,7 @@ UNITS: tuple[tuple[Place, Literal["heads", "neurons"], int], ...] = (
     ("value", "heads", 0),
     ("position_key", "heads", 0),
     ("position_query", "heads", 0),
+    ("position_bias", "heads", 1),
     ("attention_output", "heads", 1),
     ("ffn_in", "neurons", 0),
     ("ffn_gate", "neurons", 0),
@@ -74,8 +75,10 @@ class Architecture:
     """Whether the model takes the type of each token, which tells the texts of a pair apart."""
     positions_after_padding: bool = False
     """Whether positions are counted from `config.pad_token_id` on: those up to it no token can take."""
-    take_apart: Callable[[nn.Module], None] | None = None
-    """Gives each place a Linear of its own in a layer of a fresh model, where the family has none."""
+    padding: int | None = None
+    """The padding id that they are counted from whatever the config says, if the family has one."""
+    take_apart: Callable[[PreTrainedModel], None] | None = None
+    """Gives each place of every layer a Linear of its own in a fresh model, where the family has none."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,11 @@ class Layer:
         """The places of the family that the layer has: its config may leave out those of positions."""
         names = {name for name, _ in self.module.named_modules()}
         return [place for place, path in self.architecture.linears.items() if path in names or place in get_args(Role)]
+
+    @property
+    def products(self) -> list[Place]:
+        """Those of the places whose weights multiply tokens: a bias by position is looked up."""
+        return [place for place in self.places if place != "position_bias"]
 
     @property
     def units(self) -> list[tuple[Place, Literal["heads", "neurons"], int]]:
@@ -223,8 +231,7 @@ def take_apart(model: PreTrainedModel) -> PreTrainedModel:
     """Give every place of a fresh `model` a Linear of its own, in place."""
     change = of(model).take_apart
     if change is not None:
-        for layer in layers(model):
-            change(layer.module)
+        change(model)
     return model
 
 
@@ -242,9 +249,9 @@ def require_length(config: PretrainedConfig, option: str, length: int) -> None:
 
 
 def named_linears(model: PreTrainedModel) -> Iterator[tuple[int, Place, nn.Module]]:
-    """Every Linear of every layer, as (layer, place, module)."""
+    """Every Linear of every layer that is a product, as (layer, place, module)."""
     for index, layer in enumerate(layers(model)):
-        for place in layer.places:
+        for place in layer.products:
             yield index, place, layer.linear(place)
 
 

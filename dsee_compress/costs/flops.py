@@ -166,8 +166,8 @@ def _parts(layer: Layer, index: int, modules: dict[str, int]) -> dict[str, int]:
     """FLOPs of a layer's Linears, and under `_MIXING` those of its attention beside them."""
     table = layer.architecture
     path = f"{table.layers}.{index}"
-    found: dict[str, int] = {place: modules[f"{path}.{table.linears[place]}"] for place in layer.places}
-    inside = (place for place in layer.places if table.linears[place].startswith(f"{table.attention}."))
+    found: dict[str, int] = {place: modules[f"{path}.{table.linears[place]}"] for place in layer.products}
+    inside = (place for place in layer.products if table.linears[place].startswith(f"{table.attention}."))
     return {**found, _MIXING: modules[f"{path}.{table.attention}"] - sum(found[place] for place in inside)}
 
 

@@ -23,8 +23,14 @@ def require_exportable(config: "PretrainedConfig", where: str) -> None:
     positions = getattr(config, "position_embedding_type", None) or "absolute"
     if positions != "absolute":
         raise UserError(f"{where} has {positions!r} positions (position_embedding_type); absolute alone are exported")
-    if architectures.get(config.model_type).positions_after_padding:
+    family = architectures.get(config.model_type)
+    if family.positions_after_padding:
         padding, most = config.pad_token_id, config.max_position_embeddings
+        if family.padding not in (None, padding):
+            raise UserError(
+                f"{where} has {padding} as pad_token_id in its config, and models of its family count positions from "
+                f"token {family.padding}; set it in the config"
+            )
         if padding is None or not 0 <= padding < min(config.vocab_size, most - 1):
             raise UserError(
                 f"{where} counts positions from its pad_token_id, and that is {padding}; set it in the config"

@@ -24,7 +24,7 @@ def test_training_cannot_wake_a_masked_head_or_neuron(family):
     train_a_little(model.train())
     adapters.merge(model)
     for layer in architectures.layers(model):
-        for role in set(layer.places) - {"attention_output", "ffn_in", "ffn_out"}:  # with those of positions
+        for role in set(layer.products) - {"attention_output", "ffn_in", "ffn_out"}:  # with those of positions
             assert not layer.linear(role).weight[:8].any() and not layer.linear(role).bias[:8].any()
             assert layer.linear(role).weight[8:16].all()
         assert not layer.linear("attention_output").weight[:, 16:].any()
