@@ -9,6 +9,7 @@ from . import (  # noqa: F401  (registers the families)
     gpt2,
     llama,
     mistral,
+    mpnet,
     qwen2,
     qwen3,
     roberta,

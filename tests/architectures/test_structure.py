@@ -15,6 +15,11 @@ def test_the_table_names_every_linear_of_a_layer(family):
     assert named == linears and len(named) == len(layer.places)
 
 
+def test_taken_apart_a_model_is_what_it_was(family):
+    ids, whole = torch.randint(5, 90, (3, 20)), models.whole(family)
+    assert torch.equal(models.build(family)(ids).logits, whole(ids).logits)
+
+
 @pytest.mark.parametrize("types", [["p2c", "c2p"], ["c2p"], ["p2c"], []])
 @pytest.mark.parametrize("share", [True, False])
 def test_position_linears_are_those_of_the_config(types, share):
@@ -36,7 +41,7 @@ def test_counts_are_read_from_the_model(family):
 
 def test_an_unknown_family_is_refused_with_the_known_ones():
     encoders = "bert, camembert, deberta-v2, distilbert, electra"
-    supported = f"{encoders}, gpt2, llama, mistral, qwen2, qwen3, roberta, xlm-roberta"
+    supported = f"{encoders}, gpt2, llama, mistral, mpnet, qwen2, qwen3, roberta, xlm-roberta"
     with pytest.raises(UserError, match=f"'t5' is not supported; supported are: {supported}$"):
         architectures.get("t5")
 

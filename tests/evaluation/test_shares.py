@@ -57,7 +57,7 @@ def in_int8(model: torch.nn.Module, one_query: bool, in_full: str) -> Counter[st
         if weight.dim() == 1 or any(weight is other for other in apart) or (in_full and in_full in name):
             total[part] += weight.numel() * 4
         else:
-            table = "embeddings" in name and "project" not in name
+            table = ("embeddings" in name and "project" not in name) or "position_bias" in name
             total[part] += weight.numel() + SCALE * (1 if table else len(weight))
     return total
 

@@ -33,8 +33,8 @@ def nodes(path, *kinds: str) -> list[onnx.NodeProto]:
 
 
 def attention_is_one_node(family: str, style: str) -> bool:
-    """Of these families DeBERTa has no fusion, and ELECTRA does not call torch's own attention."""
-    return not family.startswith("deberta") and (family, style) != ("electra", "portable")
+    """Of these families DeBERTa and MPNet have no fusion, and ELECTRA does not call torch's own attention."""
+    return not family.startswith(("deberta", "mpnet")) and (family, style) != ("electra", "portable")
 
 
 def test_lower_precisions_stay_near_fp32(everything):

@@ -239,6 +239,12 @@ def test_a_config_that_cannot_be_exported(bert, tmp_path, entries, sentence):
     refused(folder, sentence)
 
 
+def test_a_family_that_counts_positions_from_one_token_whatever_its_config_says(pretrained_folders, tmp_path):
+    folder = Path(shutil.copytree(pretrained_folders["mpnet"], tmp_path / "model"))
+    change(folder / "config.json", pad_token_id=0)
+    refused(folder, "has 0 as pad_token_id in its config, and models of its family count positions from token 1")
+
+
 def test_rotary_positions_that_depend_on_the_length(tmp_path):
     folder = decoders.write_model("llama", tmp_path / "model")
     change(folder / "config.json", rope_scaling={"rope_type": "dynamic", "factor": 2.0})
