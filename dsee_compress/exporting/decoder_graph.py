@@ -17,8 +17,9 @@ from ..architectures import Layer, Place
 from ..configs import Graph
 from ..errors import UserError
 from ..progress import quiet
-from . import files, last_tokens, parts, tied_vocabulary
+from . import files, parts
 from .operators import STYLES, Heads, Operators, Rotation, Step
+from .passes import last_tokens, tied_vocabulary
 
 INPUTS = ("input_ids", "attention_mask", "position_ids")
 BATCH, TOKENS, PAST = 2, 5, 3

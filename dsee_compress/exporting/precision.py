@@ -8,7 +8,8 @@ from ..configs import Precision
 from ..errors import UserError
 from ..evaluation.inputs import Batch
 from ..progress import tell
-from . import activation, attention, blocks, dynamic, half, outliers, probe, rounding, static, tied_vocabulary
+from . import probe
+from .passes import activation, attention, blocks, dynamic, half, outliers, rounding, static, tied_vocabulary
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ..evaluation import session
 from ..evaluation.inputs import Batch, Logits, positions, random_batches, random_prompts
-from . import files, one_query
+from . import files
+from .passes import one_query
 
 if TYPE_CHECKING:
     from onnx import NodeProto

@@ -12,9 +12,10 @@ from ..evaluation import parity, session
 from ..evaluation.inputs import INPUTS, Batch, random_batches
 from ..evaluation.latency import Phase, Setting, onnx_forward
 from ..evaluation.parity import Parity
-from ..exporting import first_token, fusion, normalisation, parts
+from ..exporting import fusion, parts
 from ..exporting import graph as graphs
 from ..exporting.fusion import NodeCount
+from ..exporting.passes import first_token, normalisation
 from ..exporting.precision import ENCODER as PASSES
 from ..store.manifest import ExportManifest, Manifest
 from ..tasks import Collator, Spec, Task

@@ -14,7 +14,8 @@ import numpy as np
 
 from dsee_compress import architectures, targets
 from dsee_compress.evaluation import latency
-from dsee_compress.exporting import activation, dynamic, files, first_token, fusion, graph, normalisation
+from dsee_compress.exporting import files, fusion, graph
+from dsee_compress.exporting.passes import activation, dynamic, first_token, normalisation
 from dsee_compress.interfaces import encoder
 
 from . import finetune

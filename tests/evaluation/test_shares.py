@@ -7,7 +7,8 @@ import torch
 
 from dsee_compress import architectures
 from dsee_compress.evaluation import shares
-from dsee_compress.exporting import dynamic, fusion
+from dsee_compress.exporting import fusion
+from dsee_compress.exporting.passes import dynamic
 
 from ..fixtures.graphs import changed, resized, write
 

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 from dsee_compress.exporting import files, precision
-from dsee_compress.exporting.activation import approximate_gelu
+from dsee_compress.exporting.passes.activation import approximate_gelu
 
 from .test_normalisation import loaded
 

@@ -11,7 +11,8 @@ from dsee_compress.errors import GateError
 from dsee_compress.evaluation import parity
 from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.evaluation.session import Session
-from dsee_compress.exporting import dynamic, files, first_token, fusion
+from dsee_compress.exporting import files, fusion
+from dsee_compress.exporting.passes import dynamic, first_token
 
 from ..fixtures import models
 from ..fixtures.graphs import STRUCTURES, changed, copied, resized

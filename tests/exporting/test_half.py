@@ -12,7 +12,8 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 from dsee_compress.errors import GateError
 from dsee_compress.evaluation.inputs import random_batches, random_prompts
 from dsee_compress.evaluation.session import Session
-from dsee_compress.exporting import files, half, precision, probe
+from dsee_compress.exporting import files, precision, probe
+from dsee_compress.exporting.passes import half
 
 from ..fixtures import decoders, graphs, models
 

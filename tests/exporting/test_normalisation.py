@@ -7,7 +7,7 @@ import pytest
 
 from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.evaluation.session import Session
-from dsee_compress.exporting import normalisation
+from dsee_compress.exporting.passes import normalisation
 
 from ..fixtures import models
 from ..fixtures.graphs import changed

@@ -12,7 +12,8 @@ from onnx import numpy_helper
 import dsee_compress
 from dsee_compress.evaluation import session
 from dsee_compress.evaluation.inputs import random_batches
-from dsee_compress.exporting import dynamic, files, outliers, precision, probe, static
+from dsee_compress.exporting import files, precision, probe
+from dsee_compress.exporting.passes import dynamic, outliers, static
 from dsee_compress.store.manifest import Manifest
 
 from ..fixtures import models

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 import dsee_compress
-from dsee_compress.exporting import dynamic, files, one_query, rounding
+from dsee_compress.exporting import files
+from dsee_compress.exporting.passes import dynamic, one_query, rounding
 
 from ..fixtures import models
 

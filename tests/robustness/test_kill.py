@@ -24,7 +24,7 @@ PLACES = {
     "prune: in the retune": ("transformers.Trainer._save_checkpoint", 1, "after"),
     "prune: removed, not yet saved": ("dsee_compress.pruning.surgery.remove", 0, "after"),
     "export: plain graph written": ("dsee_compress.exporting.graph.to_onnx", 0, "after"),
-    "export: before int8": ("dsee_compress.exporting.dynamic.quantise", 0, "before"),
+    "export: before int8": ("dsee_compress.exporting.passes.dynamic.quantise", 0, "before"),
     "validate: before its result": ("dsee_compress.evaluation.bootstrap.bootstrap", 0, "before"),
     "benchmark: timed, not written": ("dsee_compress.evaluation.latency.measure", 0, "after"),
     "report: json written, no page": ("dsee_compress.reporting.render.markdown", 0, "before"),

@@ -8,7 +8,8 @@ from dsee_compress.adapters import model as adapted
 from dsee_compress.adapters.layer import DseeLinear
 from dsee_compress.errors import GateError
 from dsee_compress.evaluation import parity
-from dsee_compress.exporting import dynamic, fusion, graph
+from dsee_compress.exporting import fusion, graph
+from dsee_compress.exporting.passes import dynamic
 from dsee_compress.pruning import surgery
 from dsee_compress.stages import prune
 from dsee_compress.weights import save_tensors

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ..progress import quiet
+from ...progress import quiet
 from . import one_query, tied_vocabulary
 
 TALKATIVE = ("root", "onnxruntime.quantization.matmul_nbits_quantizer", "onnxruntime.transformers.onnx_model")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.inputs import Batch
-from . import probe
+from ...evaluation.inputs import Batch
+from .. import probe
 
 if TYPE_CHECKING:
     from onnx import NodeProto

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import GateError, UserError
-from ..evaluation.inputs import Batch
-from . import files, probe, ranges
+from ...errors import GateError, UserError
+from ...evaluation.inputs import Batch
+from .. import files, probe
+from . import ranges
 from .ranges import Beyond
 
 LEAST_SIGNAL_TO_NOISE = 24.0

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.inputs import LOGITS_TO_KEEP as NAME
+from ...evaluation.inputs import LOGITS_TO_KEEP as NAME
 
 
 def let_choose(model: Any) -> None:

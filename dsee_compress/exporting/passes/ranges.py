@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.inputs import Batch
-from . import attention, files, probe
+from ...evaluation.inputs import Batch
+from .. import files, probe
+from . import attention
 
 if TYPE_CHECKING:
     from onnx import NodeProto

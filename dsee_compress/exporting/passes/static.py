@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import GateError
-from ..evaluation.inputs import Batch
-from . import files, one_query, probe, rounding
+from ...errors import GateError
+from ...evaluation.inputs import Batch
+from .. import files, probe
+from . import one_query, rounding
 
 LEAST_SIGNAL_TO_NOISE = 24.0
 """Decibels of the logits over what quantisation adds to them, on examples that set no range."""

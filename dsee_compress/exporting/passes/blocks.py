@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..progress import quiet
+from ...progress import quiet
 from . import one_query, tied_vocabulary
 from .dynamic import TALKATIVE
 

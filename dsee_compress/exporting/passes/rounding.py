@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.inputs import Batch
-from . import probe
+from ...evaluation.inputs import Batch
+from .. import probe
 
 Array = NDArray[np.float32]
 TOKENS = 8192
