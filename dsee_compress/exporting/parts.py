@@ -21,14 +21,15 @@ _SCORES = "lm_head"
 """What scores the vocabulary in transformers' language models."""
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _CARRIES_ON = {"Cast", "Identity", "Reshape", "Transpose", "Unsqueeze"}
-_PRODUCTS = {"Gemm", "MatMul"}
+_OF_TABLES = {"Gather", "Gemm", "MatMul"}
+"""What has a table for its first input: looks tokens up in it, or applies weights to it."""
 
 
 def of(model: Any, family: Architecture) -> dict[str, str]:
     """Parts by the names of weights of an OnnxModel as an exporter wrote it.
 
     Tables that tokens are looked up in, and those that weights are applied to (DeBERTa's relative positions, whose own
-    name an exporter may lose), are embeddings.
+    name an exporter may lose), are embeddings, unless they stand at a place of a layer.
     """
     import onnx
 
@@ -39,11 +40,10 @@ def of(model: Any, family: Architecture) -> dict[str, str]:
         read = [*_read(entry.name, readers)]
         first = {node.op_type for name, node in read if node.input[0] == name}
         part = _of_path(entry.name, family)
-        if len(entry.dims) > 1:
-            paths = (_path(node) for _, node in read)
-            part = next(filter(None, (part, *(_of_path(path, family) for path in paths))), None)
-        if "Gather" in first or _PRODUCTS & first:
+        if part not in ("attention", "ffn") and first & _OF_TABLES:
             part = "embeddings"
+        if part is None and len(entry.dims) > 1:
+            part = next(filter(None, (_of_path(_path(node), family) for _, node in read)), None)
         if part:
             found[entry.name] = part
     return found
