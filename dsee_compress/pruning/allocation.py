@@ -15,6 +15,10 @@ _ROUNDING = 1e-12
 """A budget that is a share of a cost comes out so much, relative to it, too small."""
 
 
+class OverBudgetError(ValueError):
+    """Even the smallest structure costs more than the budget."""
+
+
 @dataclass(frozen=True)
 class UnitScores:
     """One tensor a layer: heads[i] (heads of layer i), neurons[i] (neurons of layer i)."""
@@ -45,8 +49,8 @@ def solve(scores: UnitScores, cost: Cost, budget: float, cut: Cut) -> Structure:
     """A structure within `budget`, in the cost's unit: the same share of heads and of neurons goes, the smallest.
 
     A head is a coarse step, so neurons come back as far as heads overshot. Where a larger share costs more, as it may
-    on a device, the structure keeps to the budget all the same, but may not be the largest that does. Raises ValueError
-    if even the smallest structure costs too much.
+    on a device, the structure keeps to the budget all the same, but may not be the largest that does. Raises
+    OverBudgetError, which says what can be saved at most.
     """
 
     def fits(heads: float, neurons: float) -> bool:
@@ -54,7 +58,7 @@ def solve(scores: UnitScores, cost: Cost, budget: float, cut: Cut) -> Structure:
 
     if not fits(1.0, 1.0):
         most = 1 - cost.of(cut.of(scores, 1.0, 1.0)) / cost.of(everything(scores))
-        raise ValueError(f"at most {most:.1%} can be saved")
+        raise OverBudgetError(f"at most {most:.1%} can be saved")
     share = smallest_share(lambda share: fits(share, share))
     return cut.of(scores, share, smallest_share(lambda neurons: fits(share, neurons), share))
 

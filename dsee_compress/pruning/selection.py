@@ -10,7 +10,7 @@ from ..costs.flops import Flops
 from ..errors import UserError
 from ..store.structure import Structure
 from . import allocation
-from .allocation import Cut, UnitScores
+from .allocation import Cut, OverBudgetError, UnitScores
 from .importance import CRITERIA, Criterion, Evidence
 
 
@@ -63,7 +63,7 @@ def _smallest_cut(
     budget = (1 - config.flops_saved * part) * cost.of(allocation.everything(scores))
     try:
         return allocation.solve(scores, cost, budget, cut)
-    except ValueError as error:
+    except OverBudgetError as error:
         raise UserError(
             f"flops_saved {config.flops_saved:g} is out of reach: {error} when each layer keeps a head and a neuron"
         ) from error

@@ -155,7 +155,7 @@ def test_a_budget_of_even_costs_is_met_as_by_counting_what_each_head_and_neuron_
         return high
 
     if saved(1.0, 1.0) < target:
-        with pytest.raises(ValueError, match=rf"at most {saved(1.0, 1.0):.1%} can be saved"):
+        with pytest.raises(allocation.OverBudgetError, match=rf"at most {saved(1.0, 1.0):.1%} can be saved"):
             allocation.solve(scores, cost, (1 - target) * whole, cut)
         return
     share = smallest(lambda share: saved(share, share))
@@ -172,7 +172,7 @@ def test_a_budget_is_kept_though_less_may_cost_more(scores, cost, cut, target):
 
 def test_more_than_can_be_saved_is_refused_with_what_can():
     scores = UnitScores([torch.ones(10)], [torch.ones(10)])
-    with pytest.raises(ValueError, match=r"at most 80.0% can be saved"):
+    with pytest.raises(allocation.OverBudgetError, match=r"at most 80.0% can be saved"):
         allocation.solve(scores, Even(base=10, head=4, neuron=4), 9.0, Cut())
 
 
