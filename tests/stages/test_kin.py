@@ -5,10 +5,12 @@ import json
 import pytest
 
 import dsee_compress
-from dsee_compress import architectures, checkpoint
-from dsee_compress.evaluation import flops, parity, shares
+from dsee_compress import architectures
+from dsee_compress.costs.flops import Flops
+from dsee_compress.evaluation import parity, shares
 from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.evaluation.session import Session
+from dsee_compress.store.manifest import Manifest
 
 from ..evaluation.test_shares import in_fp32
 from ..fixtures import models
@@ -28,7 +30,7 @@ def pruned(kin, data, tmp_path_factory):
     tuned = dsee_compress.finetune(
         model=str(base), data=str(data), output=root / "finetune", epochs=12, rank=3, sparse=5, **options
     )
-    assert checkpoint.read(tuned).metrics["validation"]["accuracy"] >= 0.8
+    assert Manifest.read(tuned).metrics.validation["accuracy"] >= 0.8
     return dsee_compress.prune(
         tuned, output=root / "prune", heads=0.67, neurons=0.3, allocation="global", retune_epochs=1, **options
     )
@@ -39,10 +41,10 @@ def test_unequal_layers_are_exported(kin, pruned, data, style, tmp_path):
     folder = dsee_compress.export(
         pruned, output=tmp_path / "export", graph=style, precision="fp32,int8", trim_vocabulary=str(data)
     )
-    manifest = checkpoint.read(folder)
+    manifest = Manifest.read(folder)
     assert sorted(manifest.structure.head_counts) == [1, 1, 2]
-    assert manifest.metrics["fp32"]["attention"] == models.LAYERS
-    assert manifest.metrics["export_max_abs"] < 1e-4 and manifest.metrics["vocabulary"]["after"] < models.VOCABULARY
+    assert manifest.metrics.fp32.attention == models.LAYERS
+    assert manifest.metrics.export_max_abs < 1e-4 and manifest.metrics.vocabulary.after < models.VOCABULARY
     dsee_compress.validate(folder, max_drop=0.9, max_compression_drop=0.9)
     judged = json.loads((folder / "validation.json").read_text())
     assert judged["predictions"]["pruned"] == judged["predictions"]["onnx_fp32"]
@@ -50,15 +52,14 @@ def test_unequal_layers_are_exported(kin, pruned, data, style, tmp_path):
 
 def test_padding_flops_and_sizes(kin, pruned, tmp_path):
     model, table = dsee_compress.load(pruned), architectures.get(kin)
-    structure = checkpoint.read(pruned).structure
+    structure = Manifest.read(pruned).structure
     folder = dsee_compress.export(pruned, output=tmp_path / "export", precision="fp32")
     with Session(folder / "model.onnx", threads=1) as session:
         batches = random_batches([(1, 1), (5, 12), (4, 33)], 200, session.inputs, pad_token=1)
         batches[1]["attention_mask"][:, 4::3] = 0
         for batch in batches:
             assert abs(session.forward(batch) - parity.torch_forward(model)(batch)).max() < 1e-4
-    counts = structure.head_counts, structure.neuron_counts, 16
     roberta = models.build("roberta").config
-    assert flops.count(model.config, *counts) == flops.count(roberta, *counts)
+    assert Flops(model.config, 16).of(structure) == Flops(roberta, 16).of(structure)
     sizes = {part: round(size * 1e6) for part, size in shares.megabytes(folder / "model.onnx", table).items()}
     assert sizes == in_fp32(model, one_query=True)

@@ -7,9 +7,11 @@ import onnx
 import pytest
 
 import dsee_compress
-from dsee_compress import architectures, checkpoint
-from dsee_compress.evaluation import flops, shares
+from dsee_compress import architectures
+from dsee_compress.costs.flops import Flops
+from dsee_compress.evaluation import shares
 from dsee_compress.interfaces import decoder
+from dsee_compress.store.manifest import Manifest
 
 from ..fixtures import decoder_stages, decoders
 
@@ -38,30 +40,31 @@ def pruned(kin, meanings, tmp_path_factory):
 @pytest.mark.parametrize("style", ["fused", "portable"])
 def test_a_pruned_model_writes_the_same_texts(pruned, style, tmp_path):
     folder = dsee_compress.export(pruned, output=tmp_path / "export", graph=style, precision="fp32,int8")
-    manifest, structure = checkpoint.read(folder), checkpoint.read(pruned).structure
+    manifest, structure = Manifest.read(folder), Manifest.read(pruned).structure
     assert sorted(structure.head_counts) == [1, 1, 2]
-    assert manifest.metrics["fp32"]["attention"] == decoders.LAYERS and manifest.metrics["export_max_abs"] < 1e-4
-    size = architectures.layers(checkpoint.load(pruned))[0].head_size
-    assert manifest.metrics["memory_bytes_per_token"] == 4 * 2 * 4 * size
+    assert manifest.metrics.fp32.attention == decoders.LAYERS and manifest.metrics.export_max_abs < 1e-4
+    size = architectures.layers(dsee_compress.load(pruned))[0].head_size
+    assert manifest.metrics.memory_bytes_per_token == 4 * 2 * 4 * size
     dsee_compress.validate(folder, max_drop=0.9, max_compression_drop=0.99, max_new_tokens=12)
     written = json.loads((folder / "validation.json").read_text())["predictions"]
     assert written["pruned"] == written["onnx_fp32"]
 
 
 def test_every_product_is_counted(pruned):
-    model, length, products = checkpoint.load(pruned), 16, 0
-    structure = checkpoint.read(pruned).structure
+    model, length, products = dsee_compress.load(pruned), 16, 0
+    structure = Manifest.read(pruned).structure
     size = architectures.layers(model)[0].head_size
     for heads, neurons in zip(structure.head_counts, structure.neuron_counts, strict=True):
         keys = heads * size
         inner = keys * QUERIES
         products += length * (2 * WIDTH * inner + 2 * WIDTH * keys + 3 * WIDTH * neurons + 2 * length * inner)
-    counted = flops.count(model.config, structure.head_counts, structure.neuron_counts, length)
-    assert counted == pytest.approx(2 * products, rel=2e-3)  # rotary angles are a few products, too
+    assert Flops(model.config, length).of(structure) == pytest.approx(
+        2 * products, rel=2e-3
+    )  # rotary angles are a few products, too
 
 
 def test_every_weight_is_found_in_its_part(kin, pruned, tmp_path):
-    model, path = checkpoint.load(pruned), tmp_path / "model.onnx"
+    model, path = dsee_compress.load(pruned), tmp_path / "model.onnx"
     decoder.write(model, path, "fused", 18, "cpu")
     found, graph = shares.megabytes(path, architectures.get(kin)), onnx.load(path).graph
     angles = sum(math.prod(entry.dims) for entry in graph.initializer if "lifted_tensor" in entry.name)
