@@ -10,10 +10,10 @@ import dsee_compress
 from dsee_compress import architectures
 from dsee_compress.costs.flops import Flops
 from dsee_compress.evaluation import shares
-from dsee_compress.interfaces import decoder
 from dsee_compress.store.manifest import Manifest
 
 from ..fixtures import decoder_stages, decoders
+from ..fixtures.graphs import write
 
 WIDTH, HEAD_SIZE = decoders.HEADS * decoders.HEAD_SIZE, 16
 QUERIES = 2
@@ -58,15 +58,14 @@ def test_every_product_is_counted(pruned):
         keys = heads * size
         inner = keys * QUERIES
         products += length * (2 * WIDTH * inner + 2 * WIDTH * keys + 3 * WIDTH * neurons + 2 * length * inner)
-    assert Flops(model.config, length).of(structure) == pytest.approx(
-        2 * products, rel=2e-3
-    )  # rotary angles are a few products, too
+    # Rotary angles are a few products, too.
+    assert Flops(model.config, length).of(structure) == pytest.approx(2 * products, rel=2e-3)
 
 
-def test_every_weight_is_found_in_its_part(kin, pruned, tmp_path):
+def test_every_weight_is_found_in_its_part(pruned, tmp_path):
     model, path = dsee_compress.load(pruned), tmp_path / "model.onnx"
-    decoder.write(model, path, "fused", 18, "cpu")
-    found, graph = shares.megabytes(path, architectures.get(kin)), onnx.load(path).graph
+    write(model, path, "fused", 18)
+    found, graph = shares.megabytes(path), onnx.load(path).graph
     angles = sum(math.prod(entry.dims) for entry in graph.initializer if "lifted_tensor" in entry.name)
     for part, name, beside in (("attention", "self_attn", angles), ("ffn", "mlp", 0)):
         modules = [layer.module.get_submodule(name) for layer in architectures.layers(model)]
