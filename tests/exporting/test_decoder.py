@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 import dsee_compress
+from dsee_compress import tasks
 from dsee_compress.errors import GateError, UserError
 from dsee_compress.evaluation import parity
 from dsee_compress.evaluation.generator import OnnxGenerator
@@ -21,8 +22,9 @@ from dsee_compress.interfaces import decoder
 from dsee_compress.store.structure import Structure
 
 from ..fixtures import decoders, graphs
-from ..fixtures.decoder_stages import pruned, unequal, write_prune
+from ..fixtures.decoder_stages import TASK, pruned, unequal, write_prune
 
+GENERATION = tasks.of(TASK)
 OPSETS = {"fused": 18, "portable": 23}
 RULES = Rules(reduce_range=True, signed_activations=False, block_size=16)
 
@@ -79,7 +81,7 @@ def test_each_layer_is_one_attention_node_and_the_mask_a_few(written, style):
 
 def test_onnx_runtime_equals_pytorch_with_and_without_a_past(written):
     path, model = written
-    proof = decoder.prove(model, path)
+    proof = decoder.prove(model, path, GENERATION)
     assert proof.max_abs < 1e-4 and proof.label_agreement == 1.0
 
 
@@ -97,7 +99,7 @@ def test_any_head_counts(family, counts, tmp_path_factory):
     )
     graphs.write(model, path, "fused", 18)
     model.config.save_pretrained(path.parent)
-    assert decoder.prove(model, path).max_abs < 1e-4
+    assert decoder.prove(model, path, GENERATION).max_abs < 1e-4
 
 
 def test_a_window_hides_what_is_before_it(tmp_path):
@@ -106,9 +108,9 @@ def test_a_window_hides_what_is_before_it(tmp_path):
     model, wide = decoders.build("mistral", **shape), decoders.build("mistral", **shape, sliding_window=None)
     model.config.save_pretrained(tmp_path)
     graphs.write(model, path, "fused", 18)
-    assert decoder.prove(model, path).max_abs < 1e-4
+    assert decoder.prove(model, path, GENERATION).max_abs < 1e-4
     with pytest.raises(GateError, match="gate 'export' failed"):
-        decoder.prove(wide, path)
+        decoder.prove(wide, path, GENERATION)
 
 
 def test_a_wrong_graph_is_caught(written, style, tmp_path):
@@ -124,7 +126,7 @@ def test_a_wrong_graph_is_caught(written, style, tmp_path):
     onnx.save(opened, tmp_path / "model.onnx")
     model.config.save_pretrained(tmp_path)
     with pytest.raises(GateError, match="gate 'export' failed"):
-        decoder.prove(model, tmp_path / "model.onnx")
+        decoder.prove(model, tmp_path / "model.onnx", GENERATION)
     kinds = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
     opened.graph.node.remove(next(node for node in opened.graph.node if node.op_type in kinds))
     onnx.save(opened, tmp_path / "model.onnx")
