@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from dsee_compress import configs
+from dsee_compress.strict import StrictConfig
 
 from . import base as bases
 from .base import Base
 from .case import Case
 from .damage import STRANGE_TEXTS
 
-CONFIGS: dict[str, type[configs.StrictConfig]] = {
+CONFIGS: dict[str, type[StrictConfig]] = {
     "finetune": configs.FinetuneConfig,
     "prune": configs.PruneConfig,
     "export": configs.ExportConfig,
