@@ -127,3 +127,15 @@ def test_all_names_of_tasks_are_looked_for():
     from dsee_compress.tasks import TASKS
 
     assert {*TASKS} == NAMES
+
+
+def test_no_file_and_no_function_is_too_long_to_be_read_at_once():
+    long = []
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text()
+        if len(text.splitlines()) > 400:
+            long.append(f"{path.name} has {len(text.splitlines())} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 60:
+                long.append(f"{path.name}: {node.name} has {(node.end_lineno or 0) - node.lineno + 1} lines")
+    assert long == []

@@ -22,8 +22,9 @@ from ..store import folders, lineage, lock, outputs, resume, watch
 from ..store.manifest import FinetuneManifest, PruneManifest
 from ..store.stage_metrics import PruneMetrics, Retraining
 from ..store.structure import Structure
-from ..tasks import Collator
+from ..tasks import Collator, Reads, Task
 from ..training import losses, trainer
+from ..training.losses import ExtraLoss
 from . import common
 from .common import GateRows
 
@@ -67,15 +68,7 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
     with folders.writing(output, overwrite) as folder:
         state = resume.state(output, {"config": resolved, **identity})
         s1 = S1(model, config, gate, device)
-        training: list[dict[str, Any]] = []
-        for number in range(1, config.steps + 1):
-            own = state / f"step-{number}"
-            with step(f"choose S1, step {number} of {config.steps}" if config.steps > 1 else "choose S1"):
-                evidence = Evidence(model, partial(_batches, rows, collator, config, device), config.seed)
-                s1.tighten(evidence, number / config.steps, own)
-            if config.retune_epochs:
-                trained = trainer.train(model, task, rows, collator, config, config.retune_epochs, own, "retune", extra)
-                training.append(trained)
+        training = _choose_and_retune(s1, task, rows, collator, config, state, extra)
         with step("merge and save"):
             retuned = gate.logits(model)
             adapters.merge(model)
@@ -84,16 +77,6 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
             measured = common.validation_metrics(parent.task, model, validation, collator, config.batch_size)
             models.save(model, folder)
             common.save_tokenizer(tokenizer, folder)
-            metrics = PruneMetrics(
-                merge_max_abs=merge.max_abs,
-                removal_max_abs=max((proof.max_abs for proof in s1.removals), default=0.0),
-                label_agreement=parity.least_agreement(*(proof.label_agreement for proof in (merge, *s1.removals))),
-                weight_sparsity=weight_sparsity(model),
-                flops=flops.compare(model.config, s1.whole, s1.kept, config.sequence_length, reads=task.reads),
-                parameters=sum(parameter.numel() for parameter in model.parameters()),
-                training=_together(training),
-                validation=measured,
-            )
             manifest = PruneManifest.child_of(
                 parent,
                 link,
@@ -101,7 +84,7 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
                 structure=s1.kept,
                 inputs=inputs,
                 seed=config.seed,
-                metrics=metrics,
+                metrics=_metrics(s1, merge, training, measured, config.sequence_length, task.reads),
             )
             manifest.write(folder)
             gate.require_same(parity.RELOAD, merged, models.load(folder))
@@ -109,11 +92,49 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
     return output
 
 
+def _choose_and_retune(
+    s1: "S1",
+    task: Task[Any],
+    rows: Any,
+    collator: Collator,
+    config: PruneConfig,
+    state: Path,
+    extra: ExtraLoss | None,
+) -> list[dict[str, Any]]:
+    """Go to the goal in the config's steps, training after each; what `trainer.train` says of every training."""
+    training: list[dict[str, Any]] = []
+    for number in range(1, config.steps + 1):
+        own = state / f"step-{number}"
+        with step(f"choose S1, step {number} of {config.steps}" if config.steps > 1 else "choose S1"):
+            evidence = Evidence(s1.model, partial(_batches, rows, collator, config, s1.device), config.seed)
+            s1.tighten(evidence, number / config.steps, own)
+        if config.retune_epochs:
+            trained = trainer.train(s1.model, task, rows, collator, config, config.retune_epochs, own, "retune", extra)
+            training.append(trained)
+    return training
+
+
+def _metrics(
+    s1: "S1", merge: Parity, training: list[dict[str, Any]], measured: dict[str, float], length: int, reads: Reads
+) -> PruneMetrics:
+    """What the manifest says of the model."""
+    return PruneMetrics(
+        merge_max_abs=merge.max_abs,
+        removal_max_abs=max((proof.max_abs for proof in s1.removals), default=0.0),
+        label_agreement=parity.least_agreement(*(proof.label_agreement for proof in (merge, *s1.removals))),
+        weight_sparsity=weight_sparsity(s1.model),
+        flops=flops.compare(s1.model.config, s1.whole, s1.kept, length, reads=reads),
+        parameters=sum(parameter.numel() for parameter in s1.model.parameters()),
+        training=_together(training),
+        validation=measured,
+    )
+
+
 class S1:
     """What is left of a model, step by step, and the proof that removing the rest changed nothing but that."""
 
     def __init__(self, model: PreTrainedModel, config: PruneConfig, gate: GateRows, device: str) -> None:
-        self._model, self._config, self._gate, self._device = model, config, gate, device
+        self.model, self._config, self._gate, self.device = model, config, gate, device
         self.whole = selection.whole(model)
         self._gone: list[Tensor] | None = None
         self.kept = self.whole
@@ -124,15 +145,15 @@ class S1:
     def tighten(self, evidence: Evidence, part: float, state: Path) -> None:
         """Go on to `part` of the goal. The choice is kept in `state`, so that a run that goes on makes the same."""
         choose = self._choose_units if self._config.structured else self._choose_weights
-        self._model.to(self._device)
+        self.model.to(self.device)
         chosen = resume.remembered(state / "s1.safetensors", partial(choose, evidence, part))
-        self._model.to("cpu")
-        adapters.fold_gains(self._model)
+        self.model.to("cpu")
+        adapters.fold_gains(self.model)
         if self._config.structured:
             self._remove(_structure(chosen))
         else:
             masks = [chosen[str(index)] for index in range(len(chosen))]
-            masking.mask_weights(self._model, masks)
+            masking.mask_weights(self.model, masks)
             self._gone = [~mask for mask in masks]
 
     def _choose_units(self, evidence: Evidence, part: float) -> dict[str, Tensor]:
@@ -143,10 +164,10 @@ class S1:
 
     def _remove(self, smaller: Structure) -> None:
         relative = selection.within(self.kept, smaller)
-        masking.mask_structure(self._model, relative)
-        masked = self._gate.logits(self._model)
-        surgery.remove(self._model, relative)
-        self.removals.append(self._gate.require_same(parity.REMOVAL, masked, self._model))
+        masking.mask_structure(self.model, relative)
+        masked = self._gate.logits(self.model)
+        surgery.remove(self.model, relative)
+        self.removals.append(self._gate.require_same(parity.REMOVAL, masked, self.model))
         self.kept = smaller
 
 

@@ -93,9 +93,6 @@ def _require_all(folder: Path, manifest: ExportManifest, validation: dict[str, A
 def compose(chain: Chain, validation: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
     """The content of report.json (DESIGN section 9) but for the devices."""
     tuned, pruned, exported = chain.tuned, chain.pruned, chain.exported
-    # Without an fp32 artifact there is only the comparison that the export made before it was removed.
-    proofs = [exported.metrics.model_dump(), *([validation["parity"]] if validation["parity"] else [])]
-    trimmed, narrowed = exported.metrics.vocabulary, exported.metrics.narrowed
     content = {
         "schema": SCHEMA,
         "task": {
@@ -124,28 +121,8 @@ def compose(chain: Chain, validation: dict[str, Any], measured: dict[str, Any]) 
             "dense_neurons": tuned.structure.neuron_counts,
             "kept_heads": pruned.structure.heads,
         },
-        "cost": {
-            "parameters": {
-                "dense": tuned.metrics.base_parameters + tuned.metrics.task_head_parameters,
-                "final": pruned.metrics.parameters - (trimmed.parameters_removed if trimmed else 0),
-            },
-            "flops": flops.compare(
-                models.config_of(chain.pruned_folder),
-                tuned.structure,
-                pruned.structure,
-                measured["key"]["config"]["sequence_length"][0],
-                reads="first token" if narrowed.nodes > 0 else "all tokens",
-                one_query=narrowed.attention > 0,
-            ).model_dump(),
-        },
-        "parity": {
-            "merge_max_abs": pruned.metrics.merge_max_abs,
-            "removal_max_abs": pruned.metrics.removal_max_abs,
-            "export_max_abs": max(proof["export_max_abs"] for proof in proofs),
-            "label_agreement": parity.least_agreement(
-                pruned.metrics.label_agreement, *(proof["label_agreement"] for proof in proofs)
-            ),
-        },
+        "cost": _cost(chain, measured["key"]["config"]["sequence_length"][0]),
+        "parity": _parity(chain, validation),
         "accuracy": validation["accuracy"],
         "other_metrics": validation["other_metrics"],
         "gates": validation["gates"],
@@ -167,6 +144,41 @@ def compose(chain: Chain, validation: dict[str, Any], measured: dict[str, Any]) 
         ],
     }
     return content | interfaces.of(tuned.architecture).in_report(tuned, pruned, exported, validation)
+
+
+def _cost(chain: Chain, length: int) -> dict[str, Any]:
+    """Parameters and FLOPs of the dense and the final model, of a sequence of `length` tokens."""
+    tuned, pruned = chain.tuned, chain.pruned
+    trimmed, narrowed = chain.exported.metrics.vocabulary, chain.exported.metrics.narrowed
+    return {
+        "parameters": {
+            "dense": tuned.metrics.base_parameters + tuned.metrics.task_head_parameters,
+            "final": pruned.metrics.parameters - (trimmed.parameters_removed if trimmed else 0),
+        },
+        "flops": flops.compare(
+            models.config_of(chain.pruned_folder),
+            tuned.structure,
+            pruned.structure,
+            length,
+            reads="first token" if narrowed.nodes > 0 else "all tokens",
+            one_query=narrowed.attention > 0,
+        ).model_dump(),
+    }
+
+
+def _parity(chain: Chain, validation: dict[str, Any]) -> dict[str, Any]:
+    """How far models differ that should be the same, over all comparisons."""
+    pruned = chain.pruned.metrics
+    # Without an fp32 artifact there is only the comparison that the export made before it was removed.
+    proofs = [chain.exported.metrics.model_dump(), *([validation["parity"]] if validation["parity"] else [])]
+    return {
+        "merge_max_abs": pruned.merge_max_abs,
+        "removal_max_abs": pruned.removal_max_abs,
+        "export_max_abs": max(proof["export_max_abs"] for proof in proofs),
+        "label_agreement": parity.least_agreement(
+            pruned.label_agreement, *(proof["label_agreement"] for proof in proofs)
+        ),
+    }
 
 
 def _sizes(folder: Path, exported: ExportManifest, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from ..metrics import METRICS, Metric
 from ..progress import step, tell
 from ..store import folders, lineage, lock, watch
 from ..store.manifest import ExportManifest, Manifest
+from ..tasks import Spec
 from . import common, places, vocabulary
 from .export import ARTIFACTS, artifacts
 from .places import Place
@@ -42,7 +43,6 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
     if isinstance(manifest, ExportManifest):
         session.runtime()
         asked = places.of_artifacts(manifest)
-    missing = {name: place.obstacle for name, place in asked.items() if place.obstacle}
     task = manifest.task.model_copy(update={"data": data.locate(config.data or manifest.task.data)})
     chain, trimmed = lineage.to_first(folder, manifest), vocabulary.is_trimmed(manifest)
     read = data.fingerprint(task.data, config.split)
@@ -64,10 +64,31 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
         exam, alike = exams[trimmed], vocabulary.read_alike(task, config.split, tokenizers)
         data.require_unchanged(read, task.data, config.split)
         common.tell_read(**{config.split: exam.rows})
-    for name, obstacle in missing.items():
+    for name, obstacle in _missing(asked).items():
         tell(f"{name} is {places.VERDICT}: {obstacle}")
     answers = _answers_of_lineage(chain, exams, asked)
+    measured = _measured(exam, answers, alike, config, task, trimmed, asked)
+    watch.require_steady()
+    folders.write_json(folder / RESULT, {"key": key, **measured})
+    return folder
 
+
+def _missing(asked: dict[str, Place]) -> dict[str, str]:
+    """What keeps this machine from asking some artifacts, by their names."""
+    return {name: place.obstacle for name, place in asked.items() if place.obstacle}
+
+
+def _measured(
+    exam: Examination,
+    answers: dict[str, Answers],
+    alike: NDArray[Any] | None,
+    config: ValidateConfig,
+    task: Spec,
+    trimmed: bool,
+    asked: dict[str, Place],
+) -> dict[str, Any]:
+    """The content of validation.json but for its key; GateError as `validate`."""
+    missing = _missing(asked)
     predictions = {name: answer.predictions for name, answer in answers.items()}
     own, *others = exam.metrics.items()
     sampled = bootstrap.bootstrap(own[1], predictions, exam.truth, seed=config.seed)
@@ -78,8 +99,7 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
     logits = {name: answer.logits for name, answer in answers.items()}
     proofs = _export_proof(logits, unchanged, tasks.of(task).one_of_several) if comparable else {}
     gates = _metric_gates(METRICS[task.metric], sampled, config, trimmed, missing)
-    result = {
-        "key": key,
+    return {
         "metric": task.metric,
         "split": config.split,
         "examples": exam.examples,
@@ -95,9 +115,6 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
         "not_validated": missing,
         "predictions": {name: exam.as_json(values) for name, values in predictions.items()},
     }
-    watch.require_steady()
-    folders.write_json(folder / RESULT, result)
-    return folder
 
 
 def _answers_of_lineage(

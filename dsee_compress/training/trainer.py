@@ -104,30 +104,7 @@ def train(
     steps = -(-len(rows) // (config.batch_size * distributed.processes())) * epochs
     # The Trainer leaves its mixed precision in the environment, where the next one of the process would find it.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "no" if precision == "fp32" else precision
-    arguments = _OneDevice(
-        output_dir=str(checkpoints),
-        num_train_epochs=epochs,
-        per_device_train_batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        warmup_steps=round(config.warmup * steps),
-        label_smoothing_factor=config.label_smoothing,
-        seed=config.seed,
-        bf16=precision == "bf16",
-        fp16=precision == "fp16",
-        use_cpu=device == "cpu",
-        dataloader_pin_memory=device == "cuda",
-        save_strategy="epoch",
-        save_total_limit=2,
-        logging_strategy="epoch",
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        ddp_find_unused_parameters=False,
-        ddp_broadcast_buffers=False,
-        average_tokens_across_devices=False,
-        **_group_by_length(),
-    )
+    arguments = _arguments(config, epochs, steps, checkpoints, device, precision)
     trainer = DseeTrainer(model, arguments, data_collator=collator, train_dataset=rows)
     trainer.extra, trainer.trained_on = extra, task.trained_on
     trainer.remove_callback(PrinterCallback)
@@ -156,6 +133,36 @@ def train(
         "processes": distributed.processes(),
         "loss": next(entry["loss"] for entry in reversed(trainer.state.log_history) if "loss" in entry),
     }
+
+
+def _arguments(
+    config: FinetuneConfig | PruneConfig, epochs: int, steps: int, checkpoints: Path, device: str, precision: str
+) -> TrainingArguments:
+    """What transformers' Trainer is told; `steps` of all epochs."""
+    return _OneDevice(
+        output_dir=str(checkpoints),
+        num_train_epochs=epochs,
+        per_device_train_batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        warmup_steps=round(config.warmup * steps),
+        label_smoothing_factor=config.label_smoothing,
+        seed=config.seed,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        use_cpu=device == "cpu",
+        dataloader_pin_memory=device == "cuda",
+        save_strategy="epoch",
+        save_total_limit=2,
+        logging_strategy="epoch",
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
+        average_tokens_across_devices=False,
+        **_group_by_length(),
+    )
 
 
 def resolve_device(asked: str) -> str:
