@@ -13,6 +13,9 @@ from dsee_compress.strict import StrictConfig
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
+_SHOWN = 8
+"""Choices at most."""
+
 Output = Annotated[Path, typer.Option(help="Folder to write; must not hold something else.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.", show_default=False)]
 
@@ -28,6 +31,7 @@ def options_of(config: type[StrictConfig]) -> Callable[[Command], Command]:
         parameters = [parameter for parameter in own.parameters.values() if parameter.kind != parameter.VAR_KEYWORD]
         for name, field in config.model_fields.items():
             kind, choices = _kind(field.annotation)
+            choices = choices or _named(field.metadata)
             text = " ".join(filter(None, (field.description, _limits(field.annotation, field.metadata))))
             if not field.is_required() and field.default is not None:
                 default = ",".join(map(str, field.default)) if isinstance(field.default, list) else field.default
@@ -72,13 +76,19 @@ def _limits(annotation: Any, metadata: Sequence[Any]) -> str:
     return ""
 
 
+def _named(metadata: Sequence[Any]) -> list[str]:
+    """The names that a text is one of, where they are few enough to be shown."""
+    names = next((list(extra.names()) for extra in metadata if isinstance(extra, OneOf)), [])
+    return names if len(names) <= _SHOWN else []
+
+
 def _kind(annotation: Any) -> tuple[Any, list[str]]:
     """The type that the shell parses, and the choices to show; the config checks the rest."""
     origin = get_origin(annotation)
     if origin is Annotated:
         own, *extras = get_args(annotation)
-        names = next((list(extra.names()) for extra in extras if isinstance(extra, OneOf)), None)
-        return (str, names) if names else _kind(own)
+        kind, choices = _kind(own)
+        return kind, choices or _named(extras)
     if origin is Literal:
         return str, list(get_args(annotation))
     if origin is list:

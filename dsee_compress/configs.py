@@ -34,7 +34,7 @@ from .option_types import (
     split_commas,
 )
 from .strict import StrictConfig
-from .tasks import TaskName, classification, generation, in_words
+from .tasks import MetricName, TaskName, classification, generation
 
 Role = Literal["query", "key", "value", "attention_output", "ffn_in", "ffn_out"]
 Precision = Literal["fp32", "fp16", "int8", "int8_static", "int4"]
@@ -109,7 +109,12 @@ class _Source(StrictConfig):
 class SourceConfig(classification.Options, generation.Options, _Source):
     """Where model and data come from, and what the data asks for."""
 
-    task: TaskName = Field("classification", description=f"What the label is: {in_words()}.")
+    task: TaskName = Field("classification", description=f"What the label is: {tasks.labels_in_words()}.")
+    metric: MetricName | None = Field(
+        None,
+        description="What gates and intervals are about; the first of its task if not given, and the others are "
+        f"reported beside it: {tasks.metrics_in_words()}.",
+    )
     model_sha256: str | None = Field(
         None, pattern="^[0-9a-fA-F]{64}$", description="Refuse a model.safetensors with another SHA-256."
     )

@@ -29,7 +29,8 @@ __all__ = [
     "encode",
     "generation",
     "get",
-    "in_words",
+    "labels_in_words",
+    "metrics_in_words",
     "multi_label",
     "of",
     "regression",
@@ -70,6 +71,11 @@ def require_fitting(options: Options) -> None:
     task.require(options)
 
 
-def in_words() -> str:
+def labels_in_words() -> str:
     """What the label is in each task."""
-    return "; ".join(f"{task.name}: {task.label}" for task in TASKS.values())
+    return "; ".join(f"{task.label} ({task.name})" for task in TASKS.values())
+
+
+def metrics_in_words() -> str:
+    """The metrics of each task."""
+    return "; ".join(f"{', '.join(task.metrics)} ({task.name})" for task in TASKS.values())

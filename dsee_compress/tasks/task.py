@@ -43,20 +43,19 @@ class Options(StrictConfig):
     """What every task has to be told of its data."""
 
     text: Names | None = Field(
-        None, description="Text column, or two for pairs; found by name if not given (`source` for generation)."
+        None,
+        description="Text column, or two for pairs; found by name if not given (`source` for generation; `tokens`, or "
+        "`text` with spans, for token-classification).",
     )
     label: str | None = Field(
         None,
         min_length=1,
-        description="Label column; `label` if not given. For generation the column of a row's target, or of its list "
-        "of targets: `targets` or `target`.",
+        description="Label column; `label` if not given (`labels` for multi-label; `tags` or `spans` for "
+        "token-classification). For generation the column of a row's target, or of its list of targets: `targets` or "
+        "`target`.",
     )
     task: TaskName = "classification"
-    metric: MetricName | None = Field(
-        None,
-        description="What gates and intervals are about; the first of its task if not given. The others are reported "
-        "beside it.",
-    )
+    metric: MetricName | None = None
     max_length: Length = Field(128, description="Tokens after which a text is cut.")
 
 
