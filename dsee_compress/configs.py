@@ -393,10 +393,9 @@ class RunConfig(StrictConfig):
         return self
 
     @model_validator(mode="after")
-    def _numbers_are_not_smoothed(self) -> Self:
+    def _classes_alone_are_smoothed(self) -> Self:
+        labels = tasks.get(self.finetune.task).unsmoothed
         for section in ("finetune", "prune"):
-            if getattr(self, section).label_smoothing and not tasks.get(self.finetune.task).smoothed:
-                raise ValueError(
-                    f"{section}.label_smoothing is about classes and tokens, and the task is {self.finetune.task}"
-                )
+            if getattr(self, section).label_smoothing and labels:
+                raise ValueError(f"{section}.label_smoothing is about classes and tokens, not {labels}")
         return self

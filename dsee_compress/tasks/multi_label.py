@@ -30,7 +30,7 @@ class MultiLabel(Task[Options]):
     answers_with = "labels"
     metrics = ("micro_f1", "macro_f1")
     asks = Options
-    smoothed = False
+    unsmoothed = "the lists of multi-label"
     one_of_several = False
 
     def describe(self, data: str, options: Options) -> Spec:

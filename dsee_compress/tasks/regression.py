@@ -28,7 +28,7 @@ class Regression(Task[Options]):
     answers_with = "number"
     metrics = ("pearson", "spearman")
     asks = Options
-    smoothed = False
+    unsmoothed = "the numbers of regression"
     one_of_several = False
 
     def describe(self, data: str, options: Options) -> Spec:

@@ -99,8 +99,8 @@ class Task(ABC, Generic[_Options]):
     """What it has to be told of its data."""
     own_options: ClassVar[dict[str, str]] = {}
     """Options that not every task has, None if not given, and why they say nothing to another `{task}`."""
-    smoothed: ClassVar[bool] = True
-    """Whether the loss is over classes, whose labels can be smoothed."""
+    unsmoothed: ClassVar[str] = ""
+    """What the labels are where the loss is over no classes, and none of them can be smoothed."""
     one_of_several: ClassVar[bool] = True
     """Whether an answer is the label of the largest logit, so that two models' labels can be said to agree."""
 

@@ -97,8 +97,8 @@ def train(
     disk is full, or labels that are no classes are to be smoothed.
     Returns seconds, steps, device, precision, processes and the mean loss of the last epoch.
     """
-    if config.label_smoothing and not task.smoothed:
-        raise UserError(f"label_smoothing is about classes and tokens, and the task is {task.name}")
+    if config.label_smoothing and task.unsmoothed:
+        raise UserError(f"label_smoothing is about classes and tokens, not {task.unsmoothed}")
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     steps = -(-len(rows) // (config.batch_size * distributed.processes())) * epochs

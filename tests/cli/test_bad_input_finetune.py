@@ -36,7 +36,7 @@ def test_architecture_that_is_not_supported(shell, small, copy, bert):
     folder = copy(bert)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "albert"}))
-    refused(shell(*changed(small, "--model", folder)), "'albert' is not supported; supported are: bert, deb")
+    refused(shell(*changed(small, "--model", folder)), "'albert' is not supported; supported are: bert, camembert, deb")
 
 
 def test_truncated_pretrained_weights(shell, small, copy, bert):
@@ -176,9 +176,9 @@ def test_text_longer_than_the_model_reads(shell, small):
         ("--rank-pattern", "kwery=3", "rank_pattern: 'kwery' matches no target; they are called 0.query"),
         ("--rank-pattern", "query=33", "rank 33 is more than a 32 by 32 matrix has"),
         ("--max-length", 2, "max_length 2 leaves no room beside the 2 special tokens of a row"),
-        ("--task", "ranking", "task: input should be 'classification', 'regression' or 'generation', got 'ranking'"),
+        ("--task", "ranking", "'regression' or 'token-classification', got 'ranking'"),
         ("--task", "regression", "has 'bad' in 'label', row 0; regression needs numbers"),
-        ("--metric", "recall", "'bleu', 'chrf', 'ter', 'rouge_l', 'nist' or 'perplexity', got 'recall'"),
+        ("--metric", "recall", "'entity_f1', 'entity_precision' or 'entity_recall', got 'recall'"),
         ("--metric", "pearson", "metric pearson is not of classification, which has accuracy, f1, matthews"),
         ("--positive", "goodd", "has no label 'goodd'; did you mean 'good'?"),
     ],

@@ -110,5 +110,5 @@ def test_smoothing_is_not_about_labels_that_stand_alone(tmp_path):
     from dsee_compress.configs import RunConfig
 
     options = {"model": "x", "data": "x", "task": "multi-label", "label_smoothing": 0.1}
-    with pytest.raises(UserError, match="label_smoothing is about classes and tokens, and the task is multi-label"):
+    with pytest.raises(UserError, match="label_smoothing is about classes and tokens, not the lists of multi-label"):
         RunConfig.parse({"finetune": options})
