@@ -15,6 +15,7 @@ from . import (  # noqa: F401  (registers the families)
     roberta,
     xlm_roberta,
 )
+from .packed import set_submodule
 from .structure import (
     UNITS,
     Architecture,
@@ -30,11 +31,11 @@ from .structure import (
     layers,
     longest_input,
     named_linears,
+    no_init_weights,
     of,
     require_length,
     resize,
     rows,
-    set_submodule,
     take_apart,
     task_head,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "layers",
     "longest_input",
     "named_linears",
+    "no_init_weights",
     "of",
     "require_length",
     "resize",

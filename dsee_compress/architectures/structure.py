@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -19,6 +20,8 @@ from transformers.models.auto import modeling_auto
 from ..configs import Role
 from ..errors import UserError
 from ..tasks import HeadKind
+from . import packed
+from .packed import set_submodule
 
 Place = Role | Literal["position_key", "position_query", "position_bias", "ffn_gate"]
 """What a Linear of a layer is for. Every layer has the roles; the others project relative positions, where those do
@@ -77,6 +80,8 @@ class Architecture:
     """Whether positions are counted from `config.pad_token_id` on: those up to it no token can take."""
     padding: int | None = None
     """The padding id that they are counted from whatever the config says, if the family has one."""
+    packed: dict[str, tuple[Place, ...]] = field(default_factory=dict)
+    """Path of each Linear that holds the rows of several places one after the other; a model is taken apart there."""
     take_apart: Callable[[PreTrainedModel], None] | None = None
     """Gives each place of every layer a Linear of its own in a fresh model, where the family has none."""
 
@@ -143,12 +148,6 @@ class Layer:
 def rows(linear: nn.Module) -> int:
     """Output features of a Linear."""
     return int(linear.weight.shape[0])
-
-
-def set_submodule(module: nn.Module, path: str, new: nn.Module) -> None:
-    """Put `new` where `path` points in `module`."""
-    parent, _, name = path.rpartition(".")
-    setattr(module.get_submodule(parent), name, new)
 
 
 _REGISTRY: dict[str, Architecture] = {}
@@ -221,9 +220,19 @@ def from_config(config: PretrainedConfig, **options: Any) -> PreTrainedModel:
     return take_apart(model)
 
 
+def no_init_weights() -> AbstractContextManager[None]:
+    """While it lasts, the weights of new models are left as they come."""
+    try:
+        from transformers import initialization
+    except ImportError:  # before transformers 5
+        from transformers import modeling_utils as initialization
+    found: AbstractContextManager[None] = initialization.no_init_weights()
+    return found
+
+
 def blank(config: PretrainedConfig, **options: Any) -> PreTrainedModel:
     """As `from_config`, on tensors without storage."""
-    with torch.device("meta"):
+    with torch.device("meta"), no_init_weights():
         return from_config(config, **options)
 
 
@@ -232,6 +241,9 @@ def take_apart(model: PreTrainedModel) -> PreTrainedModel:
     change = of(model).take_apart
     if change is not None:
         change(model)
+    for layer in layers(model):
+        for path, places in of(model).packed.items():
+            packed.split(layer.module, path, places)
     return model
 
 

@@ -140,8 +140,8 @@ def _pass(
     config: PretrainedConfig, heads: list[int], neurons: list[int], length: int
 ) -> tuple[list[dict[str, int]], int]:
     """FLOPs of each layer's parts in a model with so many heads and neurons a layer, and what is left of the sum."""
-    # DeBERTa's scripted functions make tensors of their own.
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+    # DeBERTa's scripted functions make tensors of their own, and ModernBERT's weights are looked at as they are drawn.
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), architectures.no_init_weights():
         # Eager attention is products that the counter sees; fused kernels differ between devices.
         model = architectures.from_config(config, attn_implementation="eager")
         # The counter hooks what needs a gradient, and fails on views made without.
