@@ -38,6 +38,7 @@ from .structure import (
     rows,
     take_apart,
     task_head,
+    window,
 )
 
 __all__ = [
@@ -63,4 +64,5 @@ __all__ = [
     "set_submodule",
     "take_apart",
     "task_head",
+    "window",
 ]

@@ -253,6 +253,12 @@ def longest_input(config: PretrainedConfig) -> int:
     return int(config.max_position_embeddings) - reserved
 
 
+def window(config: PretrainedConfig) -> int | None:
+    """How many tokens on either side an encoder's layers of local attention see, if it has such layers."""
+    both: int | None = getattr(config, "local_attention", None)
+    return both and both // 2
+
+
 def require_length(config: PretrainedConfig, option: str, length: int) -> None:
     """Raise UserError, naming the option, if `length` is more tokens than the model reads."""
     longest = longest_input(config)

@@ -34,18 +34,27 @@ def padded_batches(
 
 
 def random_batches(
-    shapes: list[tuple[int, int]], vocabulary: int, inputs: list[str], *, pad_token: int = 0, seed: int = 0
+    shapes: list[tuple[int, int]],
+    vocabulary: int,
+    inputs: list[str],
+    *,
+    pad_token: int = 0,
+    seed: int = 0,
+    window: int | None = None,
 ) -> list[Batch]:
     """Batches of random token ids with padding, one a shape (batch, sequence).
 
     inputs: names of the model's inputs, of INPUTS. The first row fills its length; each other row is cut at a random
-    length of at least 1, every third one at its start, not at its end.
+    length of at least 1, every third one at its start, not at its end. window: how far a token sees, if that is not
+    everywhere; no more is then cut at a start, as a first token that sees nothing answers anything.
     """
     generator = np.random.default_rng(seed)
     batches = []
     for batch, length in shapes:
         lengths = generator.integers(1, length + 1, size=batch)
         lengths[0] = length
+        if window is not None:
+            lengths[2::3] = np.maximum(lengths[2::3], length - window)
         attention = (np.arange(length) < lengths[:, None]).astype(np.int64)
         attention[2::3] = attention[2::3, ::-1]
         # Special tokens stand at the start of a vocabulary, and RoBERTa counts positions by the padding id.

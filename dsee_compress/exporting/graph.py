@@ -14,6 +14,7 @@ from ..evaluation.inputs import INPUTS
 from ..progress import quiet
 from ..tasks import HeadKind
 from . import files
+from .passes import rotation
 
 _TASKS: dict[HeadKind, str] = {"sequence": "text-classification", "token": "token-classification"}
 """What Optimum calls a model with such a head."""
@@ -64,7 +65,9 @@ def to_portable(model: PreTrainedModel, opset: int, given: Collection[str] = INP
             dynamic_shapes={name: {0: batch, 1: length} for name in names},
             verbose=False,
         )
-    return files.of_program(program)
+    written = files.of_program(program)
+    rotation.repeat_angles(written)
+    return written
 
 
 def _names(model: PreTrainedModel, given: Collection[str]) -> Any:

@@ -92,7 +92,8 @@ def prove(model: PreTrainedModel, path: Path, task: Task[Any]) -> Parity:
     longest = architectures.longest_input(model.config)
     shapes = [(batch, min(length, longest)) for batch, length in UNSEEN_SHAPES]
     with session.Session(path) as live:
-        batches = random_batches(shapes, model.config.vocab_size, live.inputs, pad_token=model.config.pad_token_id or 0)
+        padding, window = model.config.pad_token_id or 0, architectures.window(model.config)
+        batches = random_batches(shapes, model.config.vocab_size, live.inputs, pad_token=padding, window=window)
         wanted, found = (
             [task.answering(forward(batch), batch) for batch in batches]
             for forward in (parity.torch_forward(model), live.forward)

@@ -26,7 +26,7 @@ _ROW_WISE = {
     "FastGelu": 1,
 }
 """Operators whose row t depends on row t alone of as many inputs, the first; the other inputs are weights."""
-_SUMS = ("Add", "Sum")
+_BY_ELEMENT = ("Add", "Sum", "Mul")
 """Operators whose row t depends on row t alone of every input, but for those that all rows share."""
 
 
@@ -45,7 +45,8 @@ def narrow(model: Any) -> Narrowed:
     Nothing is narrower than before where no head takes the first row of a layer's output.
     """
     row_wise, fused, standard = _read_by_row(model)
-    narrowed = {node.output[0] for node in (*row_wise, *fused, *(heads.merge for heads in standard))}
+    nodes = [*row_wise, *fused, *(heads.merge for heads in standard)]
+    narrowed = {name for node in nodes for name in node.output if name}
     for node in row_wise:
         for index in _rows_of(model, node):
             if node.input[index] not in narrowed:
@@ -58,7 +59,7 @@ def narrow(model: Any) -> Narrowed:
         model.prune_graph(allow_remove_graph_inputs=False)
         _forget_shapes(model, narrowed)
         model.topological_sort()
-    return Narrowed(len(narrowed), len(fused) + len(standard))
+    return Narrowed(len(nodes), len(fused) + len(standard))
 
 
 def _read_by_row(model: Any) -> tuple[list["NodeProto"], list["NodeProto"], list[one_query.StandardHeads]]:
@@ -70,7 +71,7 @@ def _read_by_row(model: Any) -> tuple[list["NodeProto"], list["NodeProto"], list
     of_one_row = {node.output[0] for node in model.nodes() if _takes_first_row(model, node, producers)}
     row_wise, fused, standard = [], [], []
     for node in reversed(model.nodes()):
-        read_by = [reader.output[0] for output in node.output for reader in readers.get(output, [])]
+        read_by = [reader.output[0] for output in node.output if output for reader in readers.get(output, [])]
         if not read_by or not of_one_row.issuperset(read_by):
             continue
         if node.op_type == "Attention" and node.domain:
@@ -94,12 +95,12 @@ def _takes_first_row(model: Any, node: "NodeProto", producers: dict[str, "NodePr
 
 def _rows_of(model: Any, node: "NodeProto") -> list[int]:
     """The inputs of which a node needs row t for its row t; none, if it does not act row by row."""
-    weights = {name: model.get_initializer(name) for name in node.input if name}
-    if node.op_type in _SUMS:
-        shared = all(weight is None or len(weight.dims) <= 1 for weight in weights.values())
+    weights = {name: model.get_constant_value(name) for name in node.input if name}
+    if node.op_type in _BY_ELEMENT:
+        shared = all(weight is None or weight.ndim <= 1 for weight in weights.values())
         return [index for index, name in enumerate(node.input) if weights[name] is None] if shared else []
     count = _ROW_WISE.get(node.op_type, 0)
-    return [*range(count)] if all(weights[name] for name in node.input[count:] if name) else []
+    return [*range(count)] if all(weights[name] is not None for name in node.input[count:] if name) else []
 
 
 def _first(model: Any, name: str) -> str:

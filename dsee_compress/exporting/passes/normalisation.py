@@ -35,16 +35,18 @@ def sum_before(model: Any) -> int:
 def _separate(model: Any, node: "NodeProto") -> None:
     import onnx
 
-    x, residual, scale, shift, *bias = node.input
+    x, residual, scale, *given = node.input
+    shift, bias = (*given, "", "")[:2]
+    scales = [name for name in (scale, shift) if name]
     epsilon = attributes_of(node)["epsilon"]
-    if bias and bias[0]:
+    if bias:
         biased = f"{node.name}_biased"
-        model.add_node(onnx.helper.make_node("Add", [x, bias[0]], [biased], name=biased))
+        model.add_node(onnx.helper.make_node("Add", [x, bias], [biased], name=biased))
         x = biased
-    total = f"{node.name}_sum"
+    total = next(filter(None, node.output[3:]), f"{node.name}_sum")  # a norm before a part leaves the sum to others
     model.add_node(onnx.helper.make_node("Sum", [x, residual], [total], name=total))
     normalised = onnx.helper.make_node(
-        "LayerNormalization", [total, scale, shift], [node.output[0]], name=node.name, axis=-1, epsilon=epsilon
+        "LayerNormalization", [total, *scales], [node.output[0]], name=node.name, axis=-1, epsilon=epsilon
     )
     model.remove_node(node)
     model.add_node(normalised)
