@@ -146,12 +146,18 @@ def put(lora: Lora, model: PreTrainedModel, update: UpdateConfig) -> list[str]:
 def write(model: PreTrainedModel, update: UpdateConfig, base: str, folder: Path) -> None:
     """Write the updates and the task head of `model` into `folder` as a PEFT adapter for the model `base`.
 
-    Raises UserError for a decoder, or if an update has a sparse part, or if heads and neurons have coefficients.
+    Raises UserError for a decoder, or a family that packs its projections, or if an update has a sparse part, or if
+    heads and neurons have coefficients.
     """
     kind = architectures.head_of(model.config)
     if kind not in _TASK_TYPES:
         raise UserError(
             "PEFT keeps one update for GPT-2's query, key and value; adapters of classifiers alone are written"
+        )
+    if packed := of(model).packed:
+        raise UserError(
+            f"PEFT keeps one update for {' and '.join(packed)} of a {of(model).model_type} model, and here each of its "
+            "parts has one; such adapters are not written"
         )
     if any(layer.gain is not None for layer in updates(model).values()):
         raise UserError("heads and neurons have coefficients (--slimming), which LoRA cannot express")

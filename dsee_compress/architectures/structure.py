@@ -253,6 +253,11 @@ def longest_input(config: PretrainedConfig) -> int:
     return int(config.max_position_embeddings) - reserved
 
 
+def pools(config: PretrainedConfig) -> bool:
+    """Whether a sequence's head reads the mean of all tokens, and not the first."""
+    return bool(getattr(config, "classifier_pooling", None) == "mean")
+
+
 def window(config: PretrainedConfig) -> int | None:
     """How many tokens on either side an encoder's layers of local attention see, if it has such layers."""
     both: int | None = getattr(config, "local_attention", None)

@@ -118,12 +118,14 @@ def _metrics(
     s1: "S1", merge: Parity, training: list[dict[str, Any]], measured: dict[str, float], length: int, reads: Reads
 ) -> PruneMetrics:
     """What the manifest says of the model."""
+    config = s1.model.config
+    reads = "all tokens" if architectures.pools(config) else reads
     return PruneMetrics(
         merge_max_abs=merge.max_abs,
         removal_max_abs=max((proof.max_abs for proof in s1.removals), default=0.0),
         label_agreement=parity.least_agreement(*(proof.label_agreement for proof in (merge, *s1.removals))),
         weight_sparsity=weight_sparsity(s1.model),
-        flops=flops.compare(s1.model.config, s1.whole, s1.kept, length, reads=reads),
+        flops=flops.compare(config, s1.whole, s1.kept, length, reads=reads),
         parameters=sum(parameter.numel() for parameter in s1.model.parameters()),
         training=_together(training),
         validation=measured,

@@ -123,6 +123,17 @@ def test_a_trained_adapter_without_sparse_entries_gives_the_same_logits_in_peft(
         dsee_compress.export_peft(tuned, output=tuned, overwrite=True)
 
 
+def test_a_packed_projection_has_one_update_in_peft_alone(data, tmp_path):
+    base = models.write_model("modernbert", tmp_path / "pretrained")
+    lora("modernbert", base, tmp_path / "lora", target_modules=["Wqkv"])
+    sentence = "has an update on 'model.layers.0.attn.Wqkv', which is none of the Linears of a modernbert model"
+    refused(base, data, tmp_path, sentence)
+    options = {"sparse": 0, "epochs": 1, "output": tmp_path / "tuned"}
+    tuned = dsee_compress.finetune(model=str(base), data=str(data), **options)
+    with pytest.raises(UserError, match=r"PEFT keeps one update for attn\.Wqkv of a modernbert model"):
+        dsee_compress.export_peft(tuned, output=tmp_path / "peft")
+
+
 def test_sparse_entries_cannot_leave(bert_tuned, tmp_path):
     with pytest.raises(UserError, match="5 sparse entries S2, which LoRA cannot express; fine-tune with --sparse 0"):
         dsee_compress.export_peft(bert_tuned, output=tmp_path / "out")

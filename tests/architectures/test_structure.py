@@ -41,7 +41,7 @@ def test_counts_are_read_from_the_model(family):
 
 def test_an_unknown_family_is_refused_with_the_known_ones():
     encoders = "bert, camembert, deberta-v2, distilbert, electra"
-    supported = f"{encoders}, gpt2, llama, mistral, mpnet, qwen2, qwen3, roberta, xlm-roberta"
+    supported = f"{encoders}, gpt2, llama, mistral, modernbert, mpnet, qwen2, qwen3, roberta, xlm-roberta"
     with pytest.raises(UserError, match=f"'t5' is not supported; supported are: {supported}$"):
         architectures.get("t5")
 

@@ -62,3 +62,16 @@ def test_counting_leaves_a_live_models_config_as_it_is(family):
     assert model.config._attn_implementation == before[0]
     assert model(random_ids(family), attention_mask=torch.ones((3, 11), dtype=torch.int64)).logits.shape == (3, 2)
     assert torch.equal(model(random_ids(family)).logits, before[1])
+
+
+def test_a_family_that_gates_its_neurons_and_turns_what_its_heads_ask():
+    """Of local attention every product is computed, and angles are products of positions and frequencies."""
+    length, heads, neurons = 50, [1, 3, 2], [7, 30, 1]
+    products = WIDTH * WIDTH + WIDTH * 2 + models.LAYERS * length * models.HEAD_SIZE // 2
+    for head_count, neuron_count in zip(heads, neurons, strict=True):
+        inner = head_count * models.HEAD_SIZE
+        products += length * (4 * WIDTH * inner + 3 * WIDTH * neuron_count + 2 * length * inner)
+    config, structure = models.build("modernbert").config, models.structure(heads, neurons)
+    assert Flops(config, length).of(structure) == 2 * products
+    spared = (length - 1) * WIDTH * (heads[-1] * models.HEAD_SIZE + 3 * neurons[-1])
+    assert Flops(config, length, "first token").of(structure) == 2 * (products - spared)

@@ -1,0 +1,86 @@
+"""ModernBERT: on the whole way, and its graphs beside PyTorch, whatever its head reads."""
+
+import json
+from collections import Counter
+
+import pytest
+
+import dsee_compress
+from dsee_compress import architectures, interfaces
+from dsee_compress.evaluation import parity, shares
+from dsee_compress.evaluation.inputs import random_batches
+from dsee_compress.evaluation.session import Session
+from dsee_compress.exporting import files
+from dsee_compress.store.manifest import Manifest
+
+from ..evaluation.test_shares import in_fp32
+from ..fixtures import models
+from ..fixtures.graphs import resized
+
+FAMILY = "modernbert"
+
+
+@pytest.fixture(scope="module")
+def pruned(data, tmp_path_factory):
+    """A layer of two heads, and two of one."""
+    root = tmp_path_factory.mktemp(FAMILY)
+    base = models.write_model(FAMILY, root / "pretrained")
+    options = {"batch_size": 16, "learning_rate": 1e-2}
+    tuned = dsee_compress.finetune(
+        model=str(base), data=str(data), output=root / "finetune", epochs=12, rank=3, sparse=5, **options
+    )
+    assert Manifest.read(tuned).metrics.validation["accuracy"] >= 0.8
+    return dsee_compress.prune(
+        tuned, output=root / "prune", heads=0.67, neurons=0.3, allocation="global", retune_epochs=1, **options
+    )
+
+
+@pytest.mark.parametrize("style, attention, narrowed", [("fused", 0, 8), ("portable", models.LAYERS, 10)])
+def test_unequal_layers_are_exported(pruned, data, style, attention, narrowed, tmp_path):
+    folder = dsee_compress.export(
+        pruned, output=tmp_path / "export", graph=style, precision="fp32,int8", trim_vocabulary=str(data)
+    )
+    manifest = Manifest.read(folder)
+    assert sorted(manifest.structure.head_counts) == [1, 1, 2]
+    assert manifest.metrics.fp32.attention == attention
+    assert manifest.metrics.narrowed.nodes == narrowed and manifest.metrics.narrowed.attention == 0
+    assert manifest.metrics.export_max_abs < 1e-4 and manifest.metrics.vocabulary.after < models.VOCABULARY
+    dsee_compress.validate(folder, max_drop=0.9, max_compression_drop=0.9)
+    judged = json.loads((folder / "validation.json").read_text())
+    assert judged["predictions"]["pruned"] == judged["predictions"]["onnx_fp32"]
+
+
+def test_flops_of_a_mean_are_those_of_all_tokens(data, tmp_path):
+    base = models.write_model(FAMILY, tmp_path / "pretrained", classifier_pooling="mean")
+    tuned = dsee_compress.finetune(model=str(base), data=str(data), output=tmp_path / "finetune", epochs=1)
+    pruned = dsee_compress.prune(tuned, output=tmp_path / "prune", retune_epochs=0)
+    flops = Manifest.read(pruned).metrics.flops
+    assert flops.exported == flops.final and flops.first_token is False
+
+
+@pytest.mark.parametrize("style, opset", [("fused", 18), ("portable", 23)])
+@pytest.mark.parametrize("head, changes", [("sequence", {"classifier_pooling": "mean"}), ("token", {"labels": 5})])
+def test_a_head_that_reads_all_tokens_narrows_nothing(style, opset, head, changes, tmp_path):
+    model = resized(FAMILY, "unequal", head=head, **changes)
+    require_graph(model, style, opset, tmp_path / "model.onnx", narrowed=0)
+
+
+def require_graph(model, style, opset, path, narrowed) -> None:
+    """PyTorch's logits in rows of any padding, and every weight in its part."""
+    written, said = interfaces.of(FAMILY).to_onnx(model, style, opset, "cpu")
+    assert said["narrowed"] == {"nodes": narrowed, "attention": 0}
+    files.save(written, path)
+    padding, window = model.config.pad_token_id, architectures.window(model.config)
+    with Session(path, threads=1) as session:
+        shapes = [(1, 1), (5, 12), (4, 33)]
+        batches = random_batches(shapes, 200, session.inputs, pad_token=padding, window=window)
+        batches[1]["attention_mask"][:, 4::3] = 0
+        for batch in batches:
+            wanted, found = parity.torch_forward(model)(batch), session.forward(batch)
+            if wanted.ndim == 3:
+                wanted, found = (logits[batch["attention_mask"] == 1] for logits in (wanted, found))
+            assert abs(found - wanted).max() < 1e-4
+    sizes = {part: round(size * 1e6) for part, size in shares.megabytes(path).items()}
+    # A frequency for each pair of a head's numbers, in layers of global and of local attention.
+    angles = 2 * 4 * models.HEAD_SIZE // 2 if style == "portable" else 0
+    assert sizes == in_fp32(model, one_query=False) + Counter(embeddings=angles)
