@@ -382,11 +382,8 @@ class RunConfig(StrictConfig):
 
     @model_validator(mode="after")
     def _criterion_finds_what_it_scores(self) -> Self:
-        if (
-            self.prune.criterion == "delta"
-            and self.prune.structured
-            and not {"query", "value"} & {*self.finetune.targets}
-        ):
+        scored = {"query", "value"} & {*self.finetune.targets}
+        if self.prune.criterion == "delta" and self.prune.structured and not scored:
             raise ValueError("prune.criterion delta scores heads by the updates of finetune.targets query and value")
         if self.prune.criterion == "slimming" and not self.finetune.slimming:
             raise ValueError("prune.criterion slimming needs the coefficients of finetune.slimming, which is 0")
