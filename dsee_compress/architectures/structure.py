@@ -232,7 +232,7 @@ def no_init_weights() -> AbstractContextManager[None]:
 
 def blank(config: PretrainedConfig, **options: Any) -> PreTrainedModel:
     """As `from_config`, on tensors without storage."""
-    with torch.device("meta"), no_init_weights():
+    with torch.device("meta"):
         return from_config(config, **options)
 
 
