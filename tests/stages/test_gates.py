@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import dsee_compress
+from dsee_compress import models
 from dsee_compress.adapters import model as adapted
 from dsee_compress.adapters.layer import DseeLinear
 from dsee_compress.errors import GateError
@@ -11,7 +12,6 @@ from dsee_compress.evaluation import parity
 from dsee_compress.exporting import fusion, graph
 from dsee_compress.exporting.passes import dynamic
 from dsee_compress.pruning import surgery
-from dsee_compress.stages import prune
 from dsee_compress.weights import save_tensors
 
 NO_RETUNE = {"retune_epochs": 0}
@@ -54,7 +54,7 @@ def test_removal_that_takes_another_head_from_key_is_caught(bert_tuned, tmp_path
     assert left_nothing(tmp_path / "prune")
 
 
-@pytest.mark.parametrize(("stage", "saved_by"), [("finetune", adapted), ("prune", prune)])
+@pytest.mark.parametrize(("stage", "saved_by"), [("finetune", adapted), ("prune", models)])
 def test_a_save_that_loses_a_bit_is_caught(bert, bert_tuned, data, tmp_path, monkeypatch, stage, saved_by):
     def save_rounded(tensors, path):
         weights = [name for name in tensors if tensors[name].is_floating_point()]
