@@ -56,12 +56,10 @@ def find_text(table: Table, given: list[str] | None, label: str, where: str) -> 
     return found
 
 
-def find_label(table: Table, given: str | None, where: str) -> str:
-    """The label column: as given, else `label`."""
-    name = given or LABEL
+def require_label(table: Table, name: str, where: str) -> None:
+    """UserError unless the label column is there."""
     if name not in table.columns:
         raise UserError(f"{where} has no label column {name!r} among {', '.join(table.columns)}; name it with --label")
-    return name
 
 
 def _usual(columns: list[str], label: str, where: str) -> list[str]:

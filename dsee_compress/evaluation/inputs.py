@@ -16,11 +16,6 @@ LOGITS_TO_KEEP = "logits_to_keep"
 """What a decoder may be told, too: of how many of the last tokens the logits are wanted; 0 of all."""
 
 
-def predict(forward: Forward, batches: list[Batch]) -> Logits:
-    """Logits of all rows, (rows, outputs)."""
-    return np.concatenate([forward(batch) for batch in batches])
-
-
 def padded_batches(
     rows: Any, collator: Callable[[list[dict[str, Any]]], Any], size: int, *, labelled: bool = False
 ) -> list[Batch]:

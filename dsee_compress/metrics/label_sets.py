@@ -3,13 +3,10 @@
 A label that is neither predicted nor true counts as 0, as where precision or recall is not defined.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from .metric import Counts, Figures, Metric, Statistics
+from .metric import Figures, Statistics, of_sums, ratio
 
 Flags = NDArray[np.bool_]
 
@@ -20,8 +17,7 @@ def _flags(predictions: Flags, truth: Flags) -> Statistics:
 
 
 def _f1(right: Figures, predicted: Figures, true: Figures) -> Figures:
-    below = predicted + true
-    return np.divide(2 * right, below, out=np.zeros_like(below), where=below > 0)
+    return ratio(2 * right, predicted + true)
 
 
 def _micro(sums: Statistics) -> Figures:
@@ -35,14 +31,7 @@ def _macro(sums: Statistics) -> Figures:
     return found
 
 
-def _metric(name: str, title: str, score: Callable[[Any], Figures]) -> Metric:
-    def value(predictions: Flags, truth: Flags) -> float:
-        return float(score(_flags(predictions, truth).sum(0, keepdims=True, dtype=np.float64))[0])
-
-    def resampled(rows: Statistics, counts: Counts) -> Figures:
-        return score(counts @ rows)
-
-    return Metric(name, title, value, _flags, resampled, 100, "%")
-
-
-LABEL_SETS = (_metric("micro_f1", "micro F1", _micro), _metric("macro_f1", "macro F1", _macro))
+LABEL_SETS = (
+    of_sums("micro_f1", "micro F1", _flags, _micro, 100, "%"),
+    of_sums("macro_f1", "macro F1", _flags, _macro, 100, "%"),
+)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .metric import Counts, Figures, Metric, Statistics
+from .metric import Counts, Figures, Metric, Statistics, ratio
 
 Values = NDArray[Any]
 """Predictions or labels, (rows,): indices of classes, or numbers."""
@@ -59,11 +59,11 @@ def spearman(predictions: Values, labels: Values) -> float:
 
 
 def _resampled_accuracy(predictions: Values, labels: Values, counts: Counts) -> Figures:
-    return _ratio(counts @ (predictions == labels), counts.sum(-1))
+    return ratio(counts @ (predictions == labels), counts.sum(-1))
 
 
 def _resampled_f1(predictions: Values, labels: Values, counts: Counts) -> Figures:
-    return _ratio(2 * (counts @ (predictions & labels)), counts @ predictions + counts @ labels)
+    return ratio(2 * (counts @ (predictions & labels)), counts @ predictions + counts @ labels)
 
 
 def _resampled_matthews(predictions: Values, labels: Values, counts: Counts) -> Figures:
@@ -73,7 +73,7 @@ def _resampled_matthews(predictions: Values, labels: Values, counts: Counts) -> 
     rows = counts.sum(-1)
     covariance = rows * (counts @ (predictions == labels)) - (predicted * true).sum(-1)
     variances = (rows**2 - (predicted**2).sum(-1)) * (rows**2 - (true**2).sum(-1))
-    return _ratio(covariance, np.sqrt(variances))
+    return ratio(covariance, np.sqrt(variances))
 
 
 def _resampled_pearson(predictions: Values, labels: Values, counts: Counts) -> Figures:
@@ -86,7 +86,7 @@ def _resampled_pearson(predictions: Values, labels: Values, counts: Counts) -> F
         square = counts @ values**2 / rows
         variance = square - mean**2
         variances.append(np.where(variance > 1e-12 * square, variance, 0))  # what rounding leaves of a constant
-    return _ratio(covariance, np.sqrt(variances[0] * variances[1]))
+    return ratio(covariance, np.sqrt(variances[0] * variances[1]))
 
 
 def _resampled_spearman(predictions: Values, labels: Values, counts: Counts) -> Figures:
@@ -94,7 +94,7 @@ def _resampled_spearman(predictions: Values, labels: Values, counts: Counts) -> 
     covariance, *variances = (
         np.einsum("sr,sr,sr->s", counts, one, other) for one, other in ((left, right), (left, left), (right, right))
     )
-    return _ratio(covariance, np.sqrt(variances[0] * variances[1]))
+    return ratio(covariance, np.sqrt(variances[0] * variances[1]))
 
 
 def _ranks(values: Values, counts: Counts) -> NDArray[np.float64]:
@@ -104,10 +104,6 @@ def _ranks(values: Values, counts: Counts) -> NDArray[np.float64]:
     sizes = np.add.reduceat(counts[:, order], times.cumsum() - times, axis=1)
     ranks = sizes.cumsum(axis=1) - (sizes + counts.sum(-1, keepdims=True)) / 2
     return ranks[:, group]
-
-
-def _ratio(above: Figures, below: Figures) -> Figures:
-    return np.divide(above, below, out=np.zeros(len(above)), where=below > 0)
 
 
 def _constant(*columns: Values) -> bool:

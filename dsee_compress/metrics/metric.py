@@ -46,3 +46,28 @@ class Metric:
     def allowed(self, drop: float) -> float:
         """The change of the metric to which an allowed drop comes."""
         return drop if self.lower_is_better else -drop
+
+
+def of_sums(
+    name: str,
+    title: str,
+    statistics: Callable[[Any, Any], Statistics],
+    score: Callable[[Statistics], Figures],
+    scale: int = 1,
+    unit: str = "",
+    lower_is_better: bool = False,
+) -> Metric:
+    """A metric that depends on the sums of its statistics alone; `score` takes them, (resamples, statistics)."""
+
+    def value(predictions: Any, truth: Any) -> float:
+        return float(score(statistics(predictions, truth).sum(0, keepdims=True, dtype=np.float64))[0])
+
+    def resampled(rows: Statistics, counts: Counts) -> Figures:
+        return score(counts @ rows)
+
+    return Metric(name, title, value, statistics, resampled, scale, unit, lower_is_better)
+
+
+def ratio(above: Figures, below: Figures) -> Figures:
+    """The quotient; 0 where it is not defined."""
+    return np.divide(above, below, out=np.zeros_like(below), where=below > 0)

@@ -6,14 +6,13 @@ its rows' statistics, as the corpus that its rows make is.
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .metric import Counts, Figures, Metric, Statistics
+from .metric import Figures, Metric, Statistics, of_sums
 
 References = list[list[str]]
 """The references of each row, at least one; rows may have different numbers."""
@@ -29,25 +28,6 @@ class Written(NamedTuple):
     """The negative log-likelihood of each row's references, and the number of their tokens, (rows, 2)."""
 
 
-def _metric(
-    name: str,
-    title: str,
-    statistics: Callable[[Written, References], Statistics],
-    score: Callable[[Statistics], Figures],
-    scale: int = 1,
-    lower_is_better: bool = False,
-) -> Metric:
-    """A metric that depends on the sums of its statistics alone; `score` takes them, (resamples, statistics)."""
-
-    def value(written: Written, references: References) -> float:
-        return float(score(statistics(written, references).sum(0, keepdims=True))[0])
-
-    def resampled(rows: Statistics, counts: Counts) -> Figures:
-        return score(counts @ rows)
-
-    return Metric(name, title, value, statistics, resampled, scale, lower_is_better=lower_is_better)
-
-
 def _of_sacrebleu(name: str, title: str, lower_is_better: bool = False) -> Metric:
     def statistics(written: Written, references: References) -> Statistics:
         rows = zip(written.texts, references, strict=True)
@@ -57,7 +37,7 @@ def _of_sacrebleu(name: str, title: str, lower_is_better: bool = False) -> Metri
         metric = _sacrebleu_metric(name)
         return np.array([metric._compute_score_from_stats(row.tolist()).score / 100 for row in sums])
 
-    return _metric(name, title, statistics, score, 100, lower_is_better)
+    return of_sums(name, title, statistics, score, 100, lower_is_better=lower_is_better)
 
 
 @lru_cache(100_000)
@@ -155,7 +135,7 @@ TEXTS = (
     _of_sacrebleu("bleu", "BLEU"),
     _of_sacrebleu("chrf", "chrF"),
     _of_sacrebleu("ter", "TER", lower_is_better=True),
-    _metric("rouge_l", "ROUGE-L", _rouge_l, _means, 100),
-    _metric("nist", "NIST", _nist, _nist_scores),
-    _metric("perplexity", "perplexity", lambda written, _: written.losses, _perplexities, lower_is_better=True),
+    of_sums("rouge_l", "ROUGE-L", _rouge_l, _means, 100),
+    of_sums("nist", "NIST", _nist, _nist_scores),
+    of_sums("perplexity", "perplexity", lambda written, _: written.losses, _perplexities, lower_is_better=True),
 )

@@ -75,12 +75,10 @@ def validation_metrics(
     What the task fits to the validation split, a threshold say, goes into the model's config.
     """
     exam = interfaces.of(model.config.model_type).examine_quickly(task, rows, collator, batch_size)
-    subject = examination.subject_of(model)
-    answers = exam.answers(subject)
-    if fitted := tasks.of(task).fitted(answers.logits, exam.truth):
+    predicted, logits = exam.answers(examination.subject_of(model))
+    if fitted := tasks.of(task).fitted(logits, exam.truth):
         model.config.update(fitted)
-        answers = exam.answers(subject)
-    predicted = answers.predictions
+        predicted = tasks.of(task).predictions(task, logits, rows, model.config)
     return {name: metric.value(predicted, exam.truth) for name, metric in exam.metrics.items()}
 
 

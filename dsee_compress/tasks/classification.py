@@ -81,11 +81,7 @@ class Classification(Task[Options]):
 
     def config_entries(self, spec: Spec) -> dict[str, Any]:
         """One output a label, trained by cross-entropy."""
-        return {
-            "id2label": dict(enumerate(spec.labels)),
-            "label2id": {label: index for index, label in enumerate(spec.labels)},
-            "problem_type": "single_label_classification",
-        }
+        return super().config_entries(spec) | {"problem_type": "single_label_classification"}
 
     def judged_by(self, spec: Spec) -> dict[str, "Metric"]:
         """The metrics that fit `spec`, its own first; F1 only where a class is known to be the positive one."""

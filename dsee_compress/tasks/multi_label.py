@@ -35,10 +35,11 @@ class MultiLabel(Task[Options]):
 
     def describe(self, data: str, options: Options) -> Spec:
         """Read the training split's columns and labels, sorted; UserError for labels that are no lists of names."""
-        split = _read(data, "train", options.text, options.label)
+        split = text.read(data, "train", options.text, options.label, COLUMNS)
+        lists = _Lists(split)
         found: set[str] = set()
         for value, place in split.labels():
-            found.update(_names(value, place, split))
+            found.update(lists.names(value, place))
         if len(found) < 2:
             raise UserError(f"{split.where} has fewer than two labels in {split.label!r}; nothing is to be told apart")
         return self._spec(data, options, text=split.text, label=split.label, labels=sorted(found))
@@ -48,17 +49,13 @@ class MultiLabel(Task[Options]):
 
         UserError for a missing column, a text that is not a string, or a label unseen in training.
         """
-        found = _read(spec.data, split, spec.text, spec.label)
+        found = text.read(spec.data, split, spec.text, spec.label)
         return text.encode(found, _flags(spec, found), in_words(spec.labels), spec.max_length, tokenizer)
 
     def config_entries(self, spec: Spec) -> dict[str, Any]:
         """One output a label, each trained by the cross-entropy of its own two answers."""
-        return {
-            "id2label": dict(enumerate(spec.labels)),
-            "label2id": {label: index for index, label in enumerate(spec.labels)},
-            "problem_type": "multi_label_classification",
-            THRESHOLD: 0.5,
-        }
+        own = {"problem_type": "multi_label_classification", THRESHOLD: 0.5}
+        return super().config_entries(spec) | own
 
     def truth(self, spec: Spec, rows: "Dataset") -> Any:
         """Flags, (rows, labels)."""
@@ -103,20 +100,12 @@ def _probabilities(logits: Any) -> Any:
     return expit(logits.astype("float64"))
 
 
-def _read(data: str, split: str, named: list[str] | None, label: str | None) -> Split:
-    from .. import data as data_sets
-
-    there = data_sets.read_split(data, split).columns
-    usual = next((name for name in COLUMNS if name in there), None)
-    return text.read(data, split, named, label or usual)
-
-
 def _flags(spec: Spec, split: Split) -> Callable[[Any, Place], list[float]]:
-    index = {name: position for position, name in enumerate(spec.labels)}
+    lists, index = _Lists(split), {name: position for position, name in enumerate(spec.labels)}
 
     def of(value: Any, place: Place) -> list[float]:
         flags = [0.0] * len(index)
-        for name in _names(value, place, split):
+        for name in lists.names(value, place):
             if name not in index:
                 raise UserError(f"{split.where} has the label {name!r}, which is not in the train split ({place})")
             flags[index[name]] = 1.0
@@ -125,21 +114,26 @@ def _flags(spec: Spec, split: Split) -> Callable[[Any, Place], list[float]]:
     return of
 
 
-def _names(value: Any, place: Place, split: Split) -> list[str]:
-    """The labels of a row, which may be none; numbers that the set has names for by their names."""
-    if not isinstance(value, list):
-        hint = "; a csv holds no lists" if split.table.untyped else ""
-        raise UserError(f"{split.where} has no list of labels in {split.label!r} ({place}){hint}")
-    declared = split.table.class_names(split.label)
-    found = []
-    for name in value:
-        if declared and type(name) is int and name in range(len(declared)):
-            name = declared[name]
-        if type(name) is int:
-            name = str(name)
-        if not isinstance(name, str) or not name or not is_text(name):
+class _Lists:
+    """The lists of labels of one split."""
+
+    def __init__(self, split: Split) -> None:
+        self._split, self._declared = split, split.table.class_names(split.label) or []
+
+    def names(self, value: Any, place: Place) -> list[str]:
+        """The labels of a row, which may be none; numbers that the set has names for by their names."""
+        split = self._split
+        if not isinstance(value, list):
+            hint = "; a csv holds no lists" if split.table.untyped else ""
+            raise UserError(f"{split.where} has no list of labels in {split.label!r} ({place}){hint}")
+        return [self._name(label, place) for label in value]
+
+    def _name(self, label: Any, place: Place) -> str:
+        if type(label) is int:
+            label = self._declared[label] if label in range(len(self._declared)) else str(label)
+        if not isinstance(label, str) or not label or not is_text(label):
             raise UserError(
-                f"{split.where} has {name!r} among the labels in {split.label!r}, where a name should be ({place})"
+                f"{self._split.where} has {label!r} among the labels in {self._split.label!r}, where a name should be "
+                f"({place})"
             )
-        found.append(name)
-    return found
+        return label

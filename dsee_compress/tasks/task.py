@@ -119,8 +119,13 @@ class Task(ABC, Generic[_Options]):
         """
 
     def config_entries(self, spec: Spec) -> dict[str, Any]:
-        """What the model's config says of the task head."""
-        return {}
+        """What the model's config says of the task head: one output a label, where there are labels."""
+        if not spec.labels:
+            return {}
+        return {
+            "id2label": dict(enumerate(spec.labels)),
+            "label2id": {label: index for index, label in enumerate(spec.labels)},
+        }
 
     def judged_by(self, spec: Spec) -> dict[str, "Metric"]:
         """The metrics that fit `spec`, its own first."""

@@ -1,7 +1,7 @@
 """What tasks on one text or a pair share: the columns of a split, and its rows as tokens."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +34,19 @@ class Split:
         return ((label, place) for place, (label,) in self.table.rows([self.label]))
 
 
-def read(data: str, split: str, text: list[str] | None, label: str | None) -> Split:
-    """A split with its columns, as named or by their usual names; UserError if one is missing."""
+def read(
+    data: str, split: str, text: list[str] | None, label: str | None, usual: Sequence[str] = (columns.LABEL,)
+) -> Split:
+    """A split with its columns, as named or by their usual names; UserError if one is missing.
+
+    usual: names of the label's column, the first that is there.
+    """
     table = data_sets.read_split(data, split)
     where = f"the {split} split of {data}"
-    names = columns.find_text(table, text, label or columns.LABEL, where)
-    return Split(table, names, columns.find_label(table, label, where), where)
+    label = label or next((name for name in usual if name in table.columns), columns.LABEL)
+    names = columns.find_text(table, text, label, where)
+    columns.require_label(table, label, where)
+    return Split(table, names, label, where)
 
 
 def encode(

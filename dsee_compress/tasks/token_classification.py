@@ -84,13 +84,6 @@ class TokenClassification(Task[Options]):
         kinds = sorted({tag[2:] for tag in spec.labels} - {""})
         return encoded.write(batches(), f"text {spec.text[0]!r}; tags {spec.label!r} ({', '.join(kinds)})")
 
-    def config_entries(self, spec: Spec) -> dict[str, Any]:
-        """One output a tag, trained by cross-entropy."""
-        return {
-            "id2label": dict(enumerate(spec.labels)),
-            "label2id": {label: index for index, label in enumerate(spec.labels)},
-        }
-
     def judged_by(self, spec: Spec) -> dict[str, "Metric"]:
         """Its own metric, the others, and F1 of each type."""
         from .. import metrics

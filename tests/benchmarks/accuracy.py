@@ -112,7 +112,8 @@ def _score(model: PreTrainedModel, source: dict[str, Any]) -> dict[str, Any]:
     task, _, tokenizer = _task_of(FinetuneConfig(**source))
     rows = tasks.encode(task, "validation", tokenizer)
     batches = inputs.padded_batches(rows, CLASSIFICATION.collator(tokenizer), 32)
-    logits = inputs.predict(parity.torch_forward(model), batches)
+    forward = parity.torch_forward(model)
+    logits = np.concatenate([forward(batch) for batch in batches])
     predicted = CLASSIFICATION.predictions(task, logits, rows, model.config)
     metric = tasks.of(task).judged_by(task)[task.metric]
     interval = bootstrap(metric, {"": predicted}, np.array(rows["labels"]))[""].interval
