@@ -36,7 +36,7 @@ from .option_types import (
 from .strict import StrictConfig
 from .tasks import MetricName, TaskName, classification, generation
 
-Role = Literal["query", "key", "value", "attention_output", "ffn_in", "ffn_out"]
+Role = Literal["query", "key", "value", "attention_output", "ffn_in", "ffn_gate", "ffn_out"]
 Precision = Literal["fp32", "fp16", "int8", "int8_static", "int4"]
 Graph = Literal["fused", "portable"]
 Decomposition = Literal["grebsmo", "magnitude", "random", "svd"]
@@ -84,7 +84,7 @@ class UpdateConfig(StrictConfig):
     targets: Annotated[list[Role], BeforeValidator(split_commas)] = Field(
         ["query", "value"],
         min_length=1,
-        description="Linears that carry an update: " + ", ".join(get_args(Role)) + ".",
+        description="Linears that carry an update: " + ", ".join(get_args(Role)) + "; a gate where the FFN has one.",
     )
     rank_pattern: Ranks | None = Field(None, description=_by_pattern("rank", "query=16,[0-2].value=4"))
     sparse_pattern: EntryCounts | None = Field(None, description=_by_pattern("sparse", "ffn_in=0"))

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from .. import architectures, models
 from ..configs import FinetuneConfig, Role, UpdateConfig
@@ -35,12 +35,15 @@ Place = Callable[[int, Tensor, Shape], tuple[Tensor, Tensor]]
 _Value = TypeVar("_Value", int, float)
 
 
-def shapes(config: UpdateConfig, layers: int) -> dict[tuple[int, Role], Shape]:
-    """The updates of a model with `layers` layers, by layer and role; Linears with r = 0 and N = 0 have none.
+def shapes(config: UpdateConfig, model: PretrainedConfig) -> dict[tuple[int, Role], Shape]:
+    """The updates of a model, told by its config, by layer and role; Linears with r = 0 and N = 0 have none.
 
-    Raises UserError for a pattern that matches no target, or if no update is left.
+    Raises UserError for a target that the family has not or a pattern that matches no target, or if no update is left.
     """
-    places = [(index, role) for index in range(layers) for role in config.targets]
+    roles = architectures.get(model.model_type).roles
+    if absent := next((role for role in config.targets if role not in roles), None):
+        raise UserError(f"targets: a {model.model_type} model has no {absent}; it has {', '.join(roles)}")
+    places = [(index, role) for index in range(model.num_hidden_layers) for role in config.targets]
     rank = _by_pattern("rank_pattern", config.rank_pattern, config.rank, places)
     sparse = _by_pattern("sparse_pattern", config.sparse_pattern, config.sparse, places)
     alpha = _by_pattern("alpha_pattern", config.alpha_pattern, config.alpha, places)
@@ -71,7 +74,7 @@ def insert(model: PreTrainedModel, config: FinetuneConfig) -> None:
     """Replace the Linears that `config` gives an update by DseeLinear; leave only updates and task head trainable.
 
     Ω is decomposed from each pretrained weight, at the update's rank. Raises UserError for a family that is not
-    known or a pattern that matches nothing, and ValueError if rank or N do not fit a matrix.
+    known, a target that it has not or a pattern that matches nothing, and ValueError if rank or N do not fit a matrix.
     """
     _insert(
         model,
@@ -93,7 +96,7 @@ def insert_blank(model: PreTrainedModel, config: UpdateConfig) -> None:
 def _insert(model: PreTrainedModel, config: UpdateConfig, seed: int, place: Place) -> None:
     generator = torch.Generator().manual_seed(seed)
     layers = architectures.layers(model)
-    for (index, role), shape in shapes(config, len(layers)).items():
+    for (index, role), shape in shapes(config, model.config).items():
         linear = layers[index].linear(role)
         assert isinstance(linear, nn.Linear)
         rows, columns = place(index, linear.weight, shape)

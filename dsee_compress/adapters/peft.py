@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -98,7 +98,7 @@ def describe(lora: Lora, architecture: Architecture, layers: int) -> UpdateConfi
         if path not in places:
             raise UserError(
                 f"{lora.folder} has an update on {path!r}, which is none of the Linears of a {architecture.model_type} "
-                f"model with {layers} layers: {', '.join(get_args(Role))}"
+                f"model with {layers} layers: {', '.join(architecture.roles)}"
             )
         rank = tensor.shape[0]
         patterns = lora.config.get("alpha_pattern") or {}
@@ -107,7 +107,7 @@ def describe(lora: Lora, architecture: Architecture, layers: int) -> UpdateConfi
         alphas[places[path]] = alpha * rank**0.5 if lora.config.get("use_rslora") else float(alpha)
     if not ranks:
         raise UserError(f"{lora.folder} holds no LoRA update of a Linear")
-    targets = [role for role in get_args(Role) if any(role == place[1] for place in ranks)]
+    targets = [role for role in architecture.roles if any(role == place[1] for place in ranks)]
     everywhere = {(index, role): ranks.get((index, role), 0) for index in range(layers) for role in targets}
     rank, rank_pattern = _patterns(everywhere)
     alpha, alpha_pattern = _patterns(alphas)
@@ -196,19 +196,17 @@ def write(model: PreTrainedModel, update: UpdateConfig, base: str, folder: Path)
 
 def _places(architecture: Architecture, layers: int) -> dict[str, tuple[int, Role]]:
     """Layer and role of each Linear that may carry an update, by its path in the model."""
-    roles: tuple[Role, ...] = get_args(Role)
     return {
         f"{architecture.layers}.{index}.{architecture.linears[role]}": (index, role)
         for index in range(layers)
-        for role in roles
+        for role in architecture.roles
     }
 
 
 def _shapes_by_path(architecture: Architecture, update: UpdateConfig, model: PreTrainedModel) -> dict[str, Shape]:
     """The updates of a model, by the path of their Linear."""
-    layers = model.config.num_hidden_layers
-    by_place = shapes(update, layers)
-    return {path: by_place[place] for path, place in _places(architecture, layers).items() if place in by_place}
+    by_place, places = shapes(update, model.config), _places(architecture, model.config.num_hidden_layers)
+    return {path: by_place[place] for path, place in places.items() if place in by_place}
 
 
 def _own_name(name: str) -> str:

@@ -23,9 +23,9 @@ from ..tasks import HeadKind
 from . import packed
 from .packed import set_submodule
 
-Place = Role | Literal["position_key", "position_query", "position_bias", "ffn_gate"]
-"""What a Linear of a layer is for. Every layer has the roles; the others project relative positions, where those do
-not share the weights of query and key, add to each head's scores by relative position, or gate the FFN's neurons."""
+Place = Role | Literal["position_key", "position_query", "position_bias"]
+"""What a Linear of a layer is for. Those with a role can carry an update; the others project relative positions, where
+those do not share the weights of query and key, or add to each head's scores by relative position."""
 
 UNITS: tuple[tuple[Place, Literal["heads", "neurons"], int], ...] = (
     ("query", "heads", 0),
@@ -85,6 +85,11 @@ class Architecture:
     take_apart: Callable[[PreTrainedModel], None] | None = None
     """Gives each place of every layer a Linear of its own in a fresh model, where the family has none."""
 
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The roles that its layers have: all, but for the gate of an FFN without one."""
+        return tuple(role for role in get_args(Role) if role in self.linears)
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -98,7 +103,7 @@ class Layer:
     def places(self) -> list[Place]:
         """The places of the family that the layer has: its config may leave out those of positions."""
         names = {name for name, _ in self.module.named_modules()}
-        return [place for place, path in self.architecture.linears.items() if path in names or place in get_args(Role)]
+        return [place for place, path in self.architecture.linears.items() if path in names or place in self.architecture.roles]
 
     @property
     def products(self) -> list[Place]:

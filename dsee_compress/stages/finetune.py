@@ -32,7 +32,8 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
     if outputs.up_to_date(output, "finetune", resolved, inputs, overwrite):
         return output
     trainer.resolve_precision(config.precision, trainer.resolve_device(config.device))
-    pretrained.load_config(location, config.task, trusted=config.trust_remote_code)
+    examined = pretrained.load_config(location, config.task, trusted=config.trust_remote_code)
+    updates = adapters.shapes(config, examined)
 
     with step("read the data"):
         task = tasks.describe(data_location, config)
@@ -42,7 +43,7 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
         validation = tasks.encode(task, "validation", tokenizer)
         data.require_unchanged(inputs["data"], data_location, "train", "validation")
         common.tell_read(train=rows, validation=validation)
-    with step(f"find Ω in {len(adapters.shapes(config, len(architectures.layers(model))))} weights"):
+    with step(f"find Ω in {len(updates)} weights"):
         try:
             adapters.insert(model, config)
         except ValueError as error:

@@ -143,7 +143,7 @@ def check(config: RunConfig, run: Path) -> list[str]:
     architectures.require_length(model, "finetune.max_length", config.finetune.max_length)
     architectures.require_length(model, "prune.sequence_length", config.prune.sequence_length)
     benchmark.require_lengths(model, config.benchmark, "benchmark.")
-    adapters.shapes(config.finetune, model.num_hidden_layers)
+    adapters.shapes(config.finetune, model)
     selection.require_reachable(_blank(model, config.finetune.model), config.prune)
     trained_on = data.locate(config.finetune.data)
     task = tasks.describe(trained_on, config.finetune)

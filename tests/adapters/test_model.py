@@ -6,9 +6,10 @@ from dsee_compress.adapters import model as adapters
 from dsee_compress.configs import FinetuneConfig
 from dsee_compress.errors import GateError, UserError
 
-from ..fixtures import models
+from ..fixtures import decoders, models
 
 EVERY_ROLE = ["query", "key", "value", "attention_output", "ffn_in", "ffn_out"]
+"""Of an FFN without a gate."""
 
 
 def randomised(family: str, targets=("query", "value"), seed: int = 0):
@@ -64,6 +65,28 @@ def test_merge_gives_plain_linears_with_the_same_logits(family):
     assert not adapters.updates(model)
     assert type(architectures.layers(model)[0].linear("query")) is torch.nn.Linear
     torch.testing.assert_close(model(random_ids(family)).logits, before, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("build, family", [(models.build, "modernbert"), (decoders.build, "llama")])
+def test_a_gate_carries_an_update(build, family):
+    model, ids = build(family), random_ids(family) % 90
+    before = model(ids).logits
+    adapters.insert(model, FinetuneConfig(model="x", data="x", rank=3, sparse=6, targets=["ffn_gate", "query"]))
+    gates = [layer for (_, role), layer in adapters.updates(model).items() if role == "ffn_gate"]
+    assert len(gates) == len(architectures.layers(model))
+    torch.manual_seed(1)
+    for gate in gates:
+        torch.nn.init.normal_(gate.up, std=0.1)
+        torch.nn.init.normal_(gate.values, std=0.1)
+    updated = model(ids).logits
+    assert not torch.allclose(updated, before, atol=1e-3)
+    adapters.merge(model)
+    torch.testing.assert_close(model(ids).logits, updated, atol=1e-5, rtol=0)
+
+
+def test_a_gate_where_the_ffn_has_none():
+    with pytest.raises(UserError, match="targets: a bert model has no ffn_gate; it has query, key, value, attention_o"):
+        adapters.insert(models.build("bert"), configured(targets=["query", "ffn_gate"]))
 
 
 def test_merge_of_a_diverged_update_is_stopped_with_its_place(family):

@@ -4,6 +4,9 @@ import json
 from collections import Counter
 
 import pytest
+import torch
+from optimum.onnxruntime import ORTModelForTokenClassification
+from transformers import AutoTokenizer
 
 import dsee_compress
 from dsee_compress import architectures, interfaces
@@ -11,11 +14,13 @@ from dsee_compress.evaluation import parity, shares
 from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.evaluation.session import Session
 from dsee_compress.exporting import files
+from dsee_compress.runtime import answers, tagging
 from dsee_compress.store.manifest import Manifest
 
 from ..evaluation.test_shares import in_fp32
 from ..fixtures import models
 from ..fixtures.graphs import resized
+from .test_token_classification import write_tagged
 
 FAMILY = "modernbert"
 
@@ -26,8 +31,9 @@ def pruned(data, tmp_path_factory):
     root = tmp_path_factory.mktemp(FAMILY)
     base = models.write_model(FAMILY, root / "pretrained")
     options = {"batch_size": 16, "learning_rate": 1e-2}
+    update = {"rank": 3, "sparse": 5, "targets": ["query", "value", "ffn_gate"]}
     tuned = dsee_compress.finetune(
-        model=str(base), data=str(data), output=root / "finetune", epochs=12, rank=3, sparse=5, **options
+        model=str(base), data=str(data), output=root / "finetune", epochs=12, **update, **options
     )
     assert Manifest.read(tuned).metrics.validation["accuracy"] >= 0.8
     return dsee_compress.prune(
@@ -48,6 +54,31 @@ def test_unequal_layers_are_exported(pruned, data, style, attention, narrowed, t
     dsee_compress.validate(folder, max_drop=0.9, max_compression_drop=0.9)
     judged = json.loads((folder / "validation.json").read_text())
     assert judged["predictions"]["pruned"] == judged["predictions"]["onnx_fp32"]
+
+
+def test_entities_are_those_of_optimums_class(tmp_path):
+    """The whole way with a head that reads every token: each row's labels, and the bundle's entities."""
+    write_tagged(tmp_path / "data", train=96, validation=24)
+    base = models.write_model(FAMILY, tmp_path / "pretrained")
+    training = {"batch_size": 16, "learning_rate": 1e-2}
+    task = {"task": "token-classification", "data": str(tmp_path / "data"), "max_length": 24}
+    tuned = dsee_compress.finetune(model=str(base), output=tmp_path / "finetune", epochs=8, **task, **training)
+    pruned = dsee_compress.prune(tuned, output=tmp_path / "prune", heads=0.34, neurons=0.3, retune_epochs=1, **training)
+    folder = dsee_compress.export(pruned, output=tmp_path / "export", precision="fp32")
+    assert Manifest.read(folder).metrics.narrowed.nodes == 0
+    dsee_compress.validate(folder, max_drop=0.9, max_compression_drop=0.9)
+    assert json.loads((folder / "validation.json").read_text())["accuracy"]["onnx_fp32"]["value"] > 0.5
+
+    bundled = answers.load(dsee_compress.bundle(folder, output=tmp_path / "bundle"))
+    model, tokenizer = ORTModelForTokenClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    text = "the lovely film was dull a town story superb"
+    with torch.inference_mode():
+        labels = model(**tokenizer(text, return_tensors="pt")).logits[0].argmax(-1)[1:-1]
+    spans = tagging.entities([model.config.id2label[int(label)] for label in labels])
+    (found,) = bundled.answer([bundled.encode((text,))])
+    words = text.split()
+    wanted = [(" ".join(words[first:after]), kind) for first, after, kind in spans]
+    assert wanted and [(entity["text"], entity["type"]) for entity in found["entities"]] == wanted
 
 
 def test_flops_of_a_mean_are_those_of_all_tokens(data, tmp_path):

@@ -43,13 +43,18 @@ def tagged(draw: random.Random) -> dict:
     return {"tokens": tokens, "tags": tags}
 
 
+def write_tagged(folder: Path, **splits: int) -> None:
+    """So many sentences a split."""
+    folder.mkdir()
+    draw = random.Random(7)
+    for split, count in splits.items():
+        write_jsonl(folder / f"{split}.jsonl", [tagged(draw) for _ in range(count)])
+
+
 @pytest.fixture(scope="module")
 def run(bert, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("entities")
-    (root / "data").mkdir()
-    draw = random.Random(7)
-    for split, count in (("train", 160), ("validation", 48)):
-        write_jsonl(root / "data" / f"{split}.jsonl", [tagged(draw) for _ in range(count)])
+    write_tagged(root / "data", train=160, validation=48)
     training = {"batch_size": 16, "learning_rate": 1e-2}
     recipe = {
         "finetune": {
