@@ -103,7 +103,11 @@ class Layer:
     def places(self) -> list[Place]:
         """The places of the family that the layer has: its config may leave out those of positions."""
         names = {name for name, _ in self.module.named_modules()}
-        return [place for place, path in self.architecture.linears.items() if path in names or place in self.architecture.roles]
+        return [
+            place
+            for place, path in self.architecture.linears.items()
+            if path in names or place in self.architecture.roles
+        ]
 
     @property
     def products(self) -> list[Place]:

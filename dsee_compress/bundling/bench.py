@@ -20,13 +20,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 try:
     if TYPE_CHECKING or __package__:
-        from ..runtime import calls, machine
-        from ..runtime.usage import UsageError, first_line, shown
+        from ..runtime import calls, machine, opened
+        from ..runtime.opened import are_texts, is_number
+        from ..runtime.usage import UsageError, shown
     else:  # in a bundle, whatever Python was told of its folder
         sys.path.insert(0, str(Path(__file__).resolve().parent))
         import calls
         import machine
-        from usage import UsageError, first_line, shown
+        import opened
+        from opened import are_texts, is_number
+        from usage import UsageError, shown
 except ImportError as missing:
     print(f"error: {missing.name} is not installed; pip install -r requirements.txt", file=sys.stderr)
     sys.exit(2)
@@ -36,24 +39,15 @@ FOLDER = Path(__file__).resolve().parent
 COLD_STARTS = 5
 
 
-def _is_number(value: Any, least: int = 0) -> bool:
-    return type(value) is int and least <= value < 2**31
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
-
-
-FIELDS: dict[str, Callable[[Any], bool]] = {
-    "schema": lambda value: value == SCHEMA,
+FIELDS: opened.Fields = {
     "artifact": lambda value: isinstance(value, str),
     "export": lambda value: isinstance(value, str),
     "answer": lambda value: isinstance(value, str),
-    "text": _are_texts,
-    "inputs": _are_texts,
-    "padding": lambda value: isinstance(value, dict) and _is_number(value.get("id")),
-    "vocabulary_size": lambda value: _is_number(value, 2),
-    "longest_input": lambda value: _is_number(value, 3),
+    "text": are_texts,
+    "inputs": are_texts,
+    "padding": lambda value: isinstance(value, dict) and is_number(value.get("id")),
+    "vocabulary_size": lambda value: is_number(value, 2),
+    "longest_input": lambda value: is_number(value, 3),
 }
 """What bundle.json holds, as far as it is needed here, and whether a value can be that."""
 
@@ -181,18 +175,6 @@ def _write(content: dict[str, Any], output: Path) -> None:
     partial.replace(output)
 
 
-def _read_bundle() -> dict[str, Any]:
-    path = FOLDER / "bundle.json"
-    try:
-        bundle: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is missing or damaged ({first_line(error)}); copy the bundle again") from error
-    for name, fits in FIELDS.items():
-        if not isinstance(bundle, dict) or name not in bundle or not fits(bundle[name]):
-            raise UsageError(f"{path} has no {name!r} that this bench.py could read; copy the bundle again")
-    return bundle
-
-
 def _tell(content: dict[str, Any], output: Path) -> None:
     row = content["latency"][0]
     print(
@@ -211,7 +193,7 @@ def _tell(content: dict[str, Any], output: Path) -> None:
 def main() -> int:
     """Run with the shell's arguments; returns 0, or 2 for a mistake in what was asked for."""
     try:
-        bundle = _read_bundle()
+        bundle = opened.read(FOLDER, FIELDS)
         arguments = _arguments(bundle)
         content = measure(bundle, arguments)
         _write(content, arguments.output)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,15 +12,17 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 if TYPE_CHECKING or __package__:
-    from . import tagging
+    from . import opened, tagging
+    from .opened import are_texts, damage, is_number
     from .usage import UsageError, first_line
 else:  # in a bundle
+    import opened
     import tagging
+    from opened import are_texts, damage, is_number
     from usage import UsageError, first_line
 
 Texts = tuple[str, ...]
 """What one answer is about: one text, or the two of a pair."""
-SCHEMA = 1
 WINDOWS_A_CALL = 8
 
 
@@ -29,38 +30,30 @@ class LineError(Exception):
     """What is wrong with one line; the others are answered."""
 
 
-def _is_number(value: Any, least: int = 0) -> bool:
-    return type(value) is int and least <= value < 2**31
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
-
-
 def _is_padding(value: Any) -> bool:
-    return isinstance(value, dict) and _is_number(value.get("id")) and _is_number(value.get("type_id"))
+    return isinstance(value, dict) and is_number(value.get("id")) and is_number(value.get("type_id"))
 
 
-FIELDS: dict[str, Callable[[Any], bool]] = {
+FIELDS: opened.Fields = {
     "answer": lambda value: isinstance(value, str) and value in ANSWERS,
-    "text": lambda value: _are_texts(value) and 1 <= len(value) <= 2,
-    "labels": _are_texts,
-    "inputs": _are_texts,
-    "max_length": lambda value: _is_number(value, 1),
+    "text": lambda value: are_texts(value) and 1 <= len(value) <= 2,
+    "labels": are_texts,
+    "inputs": are_texts,
+    "max_length": lambda value: is_number(value, 1),
     "truncation_side": lambda value: value in ("left", "right"),
     "padding": lambda value: _is_padding(value) and value.get("side") in ("left", "right"),
     "onnxruntime": lambda value: isinstance(value, str) and re.match(r"\d{1,9}\.\d{1,9}", value) is not None,
 }
 """What bundle.json holds, as far as it is needed here, and whether a value can be that."""
-OWN_FIELDS: dict[str, dict[str, Callable[[Any], bool]]] = {
+OWN_FIELDS: dict[str, opened.Fields] = {
     "labels": {"threshold": lambda value: isinstance(value, float) and 0 <= value <= 1},
-    "entities": {"stride": _is_number},
+    "entities": {"stride": is_number},
     "text": {
         "prompt": lambda value: isinstance(value, str),
-        "start": lambda value: isinstance(value, list) and all(map(_is_number, value)),
-        "end": lambda value: value is None or _is_number(value),
-        "max_new_tokens": lambda value: _is_number(value, 1),
-        "longest_input": lambda value: _is_number(value, 1),
+        "start": lambda value: isinstance(value, list) and all(map(is_number, value)),
+        "end": lambda value: value is None or is_number(value),
+        "max_new_tokens": lambda value: is_number(value, 1),
+        "longest_input": lambda value: is_number(value, 1),
     },
 }
 """The same of models that answer so."""
@@ -78,21 +71,13 @@ class Model:
                 f"onnxruntime {onnxruntime.__version__} is too old for this model, which needs "
                 f"{self.bundle['onnxruntime']}; pip install -r requirements.txt"
             )
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads or 0
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             self._tokenizer.no_padding()
             self._limit()
-            self._session = onnxruntime.InferenceSession(
-                str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # each library has its own
+        except Exception as error:  # tokenizers raises Exception itself
             raise damage(folder, first_line(error)) from error
-        asked = {entry.name for entry in self._session.get_inputs()}
-        if asked != {*self.bundle["inputs"]} or "logits" not in {entry.name for entry in self._session.get_outputs()}:
-            raise damage(folder, "model.onnx is not the model that bundle.json describes")
+        self._session = opened.Session(folder, self.bundle, threads)
 
     def _limit(self) -> None:
         """Have the tokenizer cut what is too long."""
@@ -104,23 +89,12 @@ class Model:
         """One text or a pair as tokens, cut to the length that the model was trained with; not padded."""
         try:
             return self._tokenizer.encode(*texts)
-        except Exception as error:  # tokenizers raises Exception itself
+        except Exception as error:
             raise LineError(f"the tokenizer cannot read it: {first_line(error)}") from error
 
     def windows(self, encoded: Any) -> list[Any]:
         """What the model is called with for an encoded text."""
         return [encoded]
-
-    def run(self, outputs: list[str] | None, given: dict[str, Any]) -> list[Any]:
-        """One call of the model; UsageError if it fails."""
-        try:
-            found: list[Any] = self._session.run(outputs, given)
-        except Exception as error:  # its exceptions share no base class
-            raise UsageError(
-                f"the model in {self._folder} cannot be run ({first_line(error)}); copy the bundle again, or give a "
-                "smaller --batch if the memory is too small"
-            ) from error
-        return found
 
     def pad(self, rows: list[Any]) -> dict[str, Any]:
         """The model's inputs, int64 arrays (rows, tokens), padded to the longest row."""
@@ -142,7 +116,7 @@ class Model:
 
     def logits(self, rows: list[Any], labels: int) -> Any:
         """The model's numbers for some encoded rows, (rows, labels)."""
-        logits = self.run(["logits"], self.pad(rows))[0].astype(np.float64)
+        logits = self._session.run(["logits"], self.pad(rows))[0].astype(np.float64)
         if logits.shape != (len(rows), labels):
             raise damage(self._folder, "model.onnx has other labels than bundle.json")
         return logits
@@ -229,7 +203,7 @@ class Tagger(Model):
     def _probabilities(self, windows: list[Any], tags: int) -> Any:
         """Those of each tag for each token, (windows, tokens, tags)."""
         fed = self.pad(windows)
-        logits = self.run(["logits"], fed)[0].astype(np.float64)
+        logits = self._session.run(["logits"], fed)[0].astype(np.float64)
         if logits.shape != (*fed["input_ids"].shape, tags):
             raise damage(self._folder, "model.onnx has other labels than bundle.json")
         return softmax(logits)
@@ -292,14 +266,14 @@ class Writer(Model):
     def write(self, rows: list[list[int]]) -> list[list[int]]:
         """The tokens that follow each prompt, the one that ends a text left out."""
         inputs, end = self.pad(rows), self.bundle["end"]
-        lengths, memory = np.array([len(row) for row in rows]), self._nothing(len(rows))
+        lengths, memory = np.array([len(row) for row in rows]), self._session.cache(len(rows), 0)
         written: list[list[int]] = [[] for _ in rows]
         going = np.ones(len(rows), bool)
         for step in range(self.bundle["max_new_tokens"]):
             going &= lengths + step < self.bundle["longest_input"]
             if not going.any():
                 break
-            logits, *present = self.run(None, {**inputs, **memory, "logits_to_keep": np.array([1], np.int64)})
+            logits, *present = self._session.run(None, {**inputs, **memory, "logits_to_keep": np.array([1], np.int64)})
             best = logits[:, -1].argmax(-1)
             going &= best != end
             for row in np.flatnonzero(going):
@@ -313,12 +287,6 @@ class Writer(Model):
                 "position_ids": np.minimum(lengths + step, self.bundle["longest_input"] - 1)[:, None],
             }
         return written
-
-    def _nothing(self, rows: int) -> dict[str, Any]:
-        """What is remembered before the first step: of each layer no keys and no values."""
-        kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-        entries = [entry for entry in self._session.get_inputs() if entry.name.startswith("past_key_values.")]
-        return {entry.name: np.zeros((rows, entry.shape[1], 0, entry.shape[3]), kinds[entry.type]) for entry in entries}
 
 
 def softmax(logits: Any) -> Any:
@@ -343,27 +311,10 @@ def load(folder: Path, threads: int | None = None) -> Model:
 
 
 def read_bundle(folder: Path) -> dict[str, Any]:
-    """The content of bundle.json; UsageError if it is missing or damaged, or of another schema."""
-    try:
-        bundle: dict[str, Any] = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise damage(folder, first_line(error)) from error
-    if not isinstance(bundle, dict) or not _is_number(bundle.get("schema")):
-        raise damage(folder, "bundle.json has no 'schema'")
-    if bundle["schema"] != SCHEMA:
-        raise UsageError(
-            f"{folder / 'bundle.json'} has schema {bundle['schema']}, and this predict.py reads {SCHEMA}; use that of "
-            "the same bundle"
-        )
-    for name, fits in {**FIELDS, **OWN_FIELDS.get(str(bundle.get("answer")), {})}.items():
-        if name not in bundle or not fits(bundle[name]):
-            raise damage(folder, f"bundle.json has {'a wrong' if name in bundle else 'no'} {name!r}")
+    """The content of bundle.json, as its answers need it; UsageError as for opened.read."""
+    bundle = opened.read(folder, FIELDS)
+    opened.require(folder, bundle, OWN_FIELDS.get(bundle["answer"], {}))
     return bundle
-
-
-def damage(folder: Path, what: str) -> UsageError:
-    """The error that says what is wrong with the bundle in `folder`."""
-    return UsageError(f"the bundle in {folder} is damaged ({what}); copy it again")
 
 
 def _release(version: str) -> tuple[int, ...]:

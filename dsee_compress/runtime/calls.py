@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 
 if TYPE_CHECKING or __package__:
-    from .usage import UsageError, first_line
+    from .opened import Session
 else:  # in a bundle
-    from usage import UsageError, first_line
+    from opened import Session
 
 Call = Callable[[], object]
 
@@ -49,33 +48,6 @@ def random_batch(bundle: dict[str, Any], batch: int, length: int) -> dict[str, A
     return {name: arrays[name] for name in bundle["inputs"]}
 
 
-def load_session(folder: Path, bundle: dict[str, Any], arguments: argparse.Namespace) -> Any:
-    """The model alone; UsageError if it cannot be loaded, or is not what bundle.json describes."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = arguments.threads
-    try:
-        live = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions share no base class
-        raise UsageError(f"the model in {folder} cannot be loaded ({first_line(error)}); copy it again") from error
-    outputs = [entry.name for entry in live.get_outputs()]
-    if {entry.name for entry in live.get_inputs()} != {*bundle["inputs"]} or "logits" not in outputs:
-        raise UsageError(f"model.onnx in {folder} is not the model that bundle.json describes; copy the bundle again")
-    return live
-
-
-def run(session: Any, folder: Path, outputs: list[str] | None, given: dict[str, Any]) -> list[Any]:
-    """One call of the model; UsageError if it fails."""
-    try:
-        found: list[Any] = session.run(outputs, given)
-    except Exception as error:  # its exceptions share no base class
-        raise UsageError(
-            f"the model in {folder} cannot be run ({first_line(error)}); copy the bundle again, or give a smaller "
-            "--batch if the memory is too small"
-        ) from error
-    return found
-
-
 def time_calls(call: Callable[[], object], arguments: argparse.Namespace) -> list[float]:
     """Milliseconds of each call, in their order, after the untimed ones."""
     for _ in range(arguments.warmup):
@@ -90,22 +62,22 @@ def time_calls(call: Callable[[], object], arguments: argparse.Namespace) -> lis
 
 def _answers(folder: Path, bundle: dict[str, Any], arguments: argparse.Namespace) -> Call:
     """A call on one batch."""
-    session = load_session(folder, bundle, arguments)
+    session = Session(folder, bundle, arguments.threads)
     inputs = random_batch(bundle, arguments.batch, arguments.sequence_length)
-    return lambda: run(session, folder, ["logits"], inputs)
+    return lambda: session.run(["logits"], inputs)
 
 
 class Writing:
     """A session that writes on from a prompt of random tokens, the same in every run and every row, unpadded."""
 
     def __init__(self, folder: Path, bundle: dict[str, Any], arguments: argparse.Namespace) -> None:
-        self._folder, self._session = folder, load_session(folder, bundle, arguments)
+        self._session = Session(folder, bundle, arguments.threads)
         self._longest = arguments.sequence_length + arguments.new_tokens
         generator = np.random.default_rng(0)
         generator.integers(0, arguments.sequence_length, size=1)  # where `benchmark` draws what stands unpadded
         prompt = generator.integers(0, bundle["vocabulary_size"], size=(1, arguments.sequence_length))
         self._prompt = np.repeat(prompt, arguments.batch, axis=0)
-        self._nothing = self._remembered(arguments.batch, 0)
+        self._nothing = self._session.cache(arguments.batch, 0)
         self._read: dict[str, Any] = {}
         self._memory: dict[str, Any] = {}
 
@@ -121,7 +93,7 @@ class Writing:
 
     def bytes_per_token(self) -> int:
         """What is remembered of a token, of one row."""
-        return sum(array.nbytes for array in self._remembered(1, 1).values())
+        return sum(array.nbytes for array in self._session.cache(1, 1).values())
 
     def _call(self, tokens: Any, memory: dict[str, Any]) -> dict[str, Any]:
         past, (rows, count) = _tokens(memory), tokens.shape
@@ -132,15 +104,8 @@ class Writing:
             "position_ids": np.repeat(positions[None], rows, axis=0),
             "logits_to_keep": np.array([1], np.int64),
         }
-        _, *present = run(self._session, self._folder, None, {**given, **memory})
+        _, *present = self._session.run(None, {**given, **memory})
         return dict(zip(memory, present))
-
-    def _remembered(self, rows: int, tokens: int) -> dict[str, Any]:
-        kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-        entries = [entry for entry in self._session.get_inputs() if entry.name.startswith("past_key_values.")]
-        return {
-            entry.name: np.zeros((rows, entry.shape[1], tokens, entry.shape[3]), kinds[entry.type]) for entry in entries
-        }
 
 
 def _tokens(memory: dict[str, Any]) -> int:

@@ -34,7 +34,7 @@ REQUIREMENTS = "requirements.txt"
 _PACKAGE = Path(__file__).parents[1]
 COPIED = [
     *(_PACKAGE / "bundling" / name for name in ("predict.py", "bench.py", REQUIREMENTS, "README.md")),
-    *(_PACKAGE / "runtime" / name for name in ("answers.py", "calls.py", "machine.py", "tagging.py", "usage.py")),
+    *(_PACKAGE / "runtime" / f"{name}.py" for name in ("answers", "calls", "machine", "opened", "tagging", "usage")),
 ]
 """What every bundle holds as it stands there, but for a newer onnxruntime where the model needs it."""
 OLDEST_RUNTIME = "1.22"

@@ -16,7 +16,7 @@ from dsee_compress.store import lineage
 from dsee_compress.store.manifest import BundleManifest, Manifest
 
 FILES = ["README.md", "answers.py", "bench.py", "bundle.json", "calls.py", "dsee.json", "machine.py", "model.onnx"]
-FILES += ["predict.py", "requirements.txt", "tagging.py", "tokenizer.json", "usage.py"]
+FILES += ["opened.py", "predict.py", "requirements.txt", "tagging.py", "tokenizer.json", "usage.py"]
 
 
 @pytest.fixture(scope="module")
