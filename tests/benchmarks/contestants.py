@@ -72,7 +72,7 @@ def make(model: str, work: Path) -> dict[str, Contestant]:
     on it.
     """
     tuned = dsee_compress.finetune(
-        model=model, data=str(_data(work / "data")), output=work / "finetune", epochs=1, decomposition="random"
+        model=model, data=str(data(work / "data")), output=work / "finetune", epochs=1, decomposition="random"
     )
     cut = {
         name: dsee_compress.prune(tuned, output=work / f"cut{number}", criterion="random", retune_epochs=0, **goal)
@@ -142,7 +142,7 @@ def bert_base(folder: Path) -> str:
     return str(folder)
 
 
-def _data(folder: Path) -> Path:
+def data(folder: Path) -> Path:
     """The least that fine-tuning takes: what is learnt from it changes no time."""
     folder.mkdir(parents=True, exist_ok=True)
     for split in ("train", "validation"):

@@ -48,7 +48,7 @@ def make(model: str, trim: Path | None, work: Path) -> dict[str, tuple[Path, Ope
     trim: data to whose tokens the last contestants' vocabulary is trimmed.
     """
     options = {"task": "generation", "epochs": 1, "learning_rate": 1e-9, "decomposition": "random"}
-    tuned = dsee_compress.finetune(model=model, data=str(_data(work / "data")), output=work / "finetune", **options)
+    tuned = dsee_compress.finetune(model=model, data=str(data(work / "data")), output=work / "finetune", **options)
     plain = optimum(["export", "onnx", "--model", model, "--task", "text-generation-with-past"], work / "optimum")
     found: dict[str, tuple[Path, Opened]] = {
         PYTORCH: (Path(model) / "model.safetensors", partial(_pytorch, model)),
@@ -65,7 +65,7 @@ def make(model: str, trim: Path | None, work: Path) -> dict[str, tuple[Path, Ope
     for precision in PRECISIONS:
         for name, folder in exported.items():
             file = artifacts(folder, ExportManifest.read(folder))[precision]
-            found[f"ours, {precision}{name}"] = (file, partial(_ours, file))
+            found[f"ours, {precision}{name}"] = (file, partial(ours, file))
     return found
 
 
@@ -89,12 +89,12 @@ def _optimum(folder: Path, setting: timing.Setting) -> Iterator[Any]:
     yield ORTModelForCausalLM.from_pretrained(folder, session_options=options)
 
 
-def _ours(file: Path, setting: timing.Setting) -> OnnxGenerator:
+def ours(file: Path, setting: timing.Setting) -> OnnxGenerator:
     return OnnxGenerator(file, threads=setting.threads)
 
 
 @contextmanager
-def _writing(opened: Opened, setting: timing.Setting, tokens: int) -> Iterator[Writer]:
+def writing(opened: Opened, setting: timing.Setting, tokens: int) -> Iterator[Writer]:
     """Writes `tokens` tokens to a prompt, the end of text among them or not."""
     with opened(setting) as model, torch.inference_mode():
         yield lambda batch: model.generate(
@@ -125,11 +125,11 @@ def measure(
 
 
 def _in_turns(field: dict[str, tuple[Path, Opened]], setting: timing.Setting, tokens: int) -> dict[str, timing.Samples]:
-    writers = {name: partial(_writing, opened, setting, tokens) for name, (_, opened) in field.items()}
-    return timing.in_turns(writers, _prompt(setting), setting)
+    writers = {name: partial(writing, opened, setting, tokens) for name, (_, opened) in field.items()}
+    return timing.in_turns(writers, prompt(setting), setting)
 
 
-def _prompt(setting: timing.Setting) -> dict[str, torch.Tensor]:
+def prompt(setting: timing.Setting) -> dict[str, torch.Tensor]:
     ids = torch.as_tensor(np.random.default_rng(0).integers(300, 1000, (setting.batch, setting.sequence_length)))
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
@@ -137,8 +137,8 @@ def _prompt(setting: timing.Setting) -> dict[str, torch.Tensor]:
 def _require_same_tokens(field: dict[str, tuple[Path, Opened]], setting: timing.Setting) -> None:
     written = []
     for name in SAME:
-        with _writing(field[name][1], setting, NEW_TOKENS) as write:
-            written.append(write(_prompt(setting)))
+        with writing(field[name][1], setting, NEW_TOKENS) as write:
+            written.append(write(prompt(setting)))
     assert all(torch.equal(written[0], other) for other in written), "the dense fp32 models write other tokens"
 
 
@@ -167,7 +167,7 @@ def _rows(
         }
 
 
-def _data(folder: Path) -> Path:
+def data(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for split in ("train", "validation"):
         folders.write_text(folder / f"{split}.jsonl", '{"source": "a day", "target": "it is a good day"}\n' * 2)

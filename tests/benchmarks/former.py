@@ -1,0 +1,176 @@
+"""Our exports beside those of a former commit: as fast, with the same answers.
+
+    OMP_NUM_THREADS=2 python -m tests.benchmarks.former measure --commit f2939c7 --gpt2 runs/gpt2-small
+    python -m tests.benchmarks.former show
+
+The former code makes the stage folders that both export, in a worktree of its own. The files take their turns in one
+process, which reads them as we do now.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import dsee_compress
+from dsee_compress.evaluation import environment
+from dsee_compress.evaluation import latency as timing
+from dsee_compress.evaluation.bootstrap import Interval
+from dsee_compress.models import config_of
+from dsee_compress.stages.export import ARTIFACTS
+
+from . import contestants, decoding, finetune, results
+
+RESULTS = Path(__file__).with_name("former.jsonl")
+PRECISIONS = {"encoder": ["fp32", "fp16", "int8", "int8_static", "int4"], "decoder": ["fp32", "int8", "int4"]}
+SHAPES = {"encoder": [(1, 32), (1, 128), (8, 128)], "decoder": [(1, 32), (1, 128)]}
+GOALS: dict[str, dict[str, Any]] = {"dense": {"heads": 0.0, "neurons": 0.0}, "25 %": {"flops_saved": 0.25}}
+TRAINING: dict[str, dict[str, Any]] = {
+    "encoder": {"epochs": 3, "learning_rate": 2e-3, "max_length": 64},
+    "decoder": {"task": "generation", "epochs": 1, "learning_rate": 1e-9, "decomposition": "random"},
+}
+"""Of the encoder as much as static int8 asks for, of the decoder the least."""
+RETUNING: dict[str, dict[str, Any]] = {
+    "encoder": {"retune_epochs": 1, "learning_rate": 2e-3},
+    "decoder": {"retune_epochs": 0, "criterion": "random"},
+}
+INTENTS = Path(__file__).parents[2] / "samples" / "intents"
+Row = dict[str, Any]
+
+_STAGE = """
+import json, sys
+import dsee_compress
+stage, arguments, options = json.loads(sys.argv[1])
+getattr(dsee_compress, stage)(*arguments, **options)
+"""
+
+
+def former(code: Path, stage: str, *arguments: str, output: Path, **options: Any) -> Path:
+    """Run a stage with the code of a former commit, unless its folder is there."""
+    if not output.exists():
+        call = json.dumps([stage, arguments, {"output": str(output), **options}])
+        subprocess.run(
+            [sys.executable, "-c", _STAGE, call], check=True, cwd=code, env=os.environ | {"PYTHONPATH": str(code)}
+        )
+    return output
+
+
+def make(commit: str, kind: str, model: str, work: Path) -> dict[str, tuple[Path, Path]]:
+    """The folders of the former code's exports and of ours, dense and pruned; what is in `work` is not made again."""
+    code = work / "code"
+    if not code.exists():
+        subprocess.run(["git", "worktree", "add", "--detach", str(code), commit], check=True)
+    data = INTENTS if kind == "encoder" else decoding.data(work / kind / "data")
+    tuned = former(code, "finetune", output=work / kind / "finetune", model=model, data=str(data), **TRAINING[kind])
+    made = {}
+    for number, (name, goal) in enumerate(GOALS.items()):
+        cut = work / kind / f"cut{number}"
+        former(code, "prune", str(tuned), output=cut, **RETUNING[kind], **goal)
+        given = {"precision": PRECISIONS[kind]}
+        before = former(code, "export", str(cut), output=work / kind / f"cut{number}-before", **given)
+        made[name] = (before, dsee_compress.export(cut, output=work / kind / f"cut{number}-now", **given))
+    return made
+
+
+def measure(
+    commit: str, kind: str, made: dict[str, tuple[Path, Path]], threads: int, rounds: int, calls: int
+) -> Iterator[Row]:
+    """A row a model, precision and shape: times of both files, their ratio, and how far their answers are apart."""
+    machine = environment.describe()
+    for name, pair in made.items():
+        for precision in PRECISIONS[kind]:
+            files = {when: folder / ARTIFACTS[precision] for when, folder in zip(("before", "now"), pair, strict=True)}
+            for batch, length in SHAPES[kind]:
+                setting = timing.Setting(batch, length, threads, "cpu", calls * rounds, rounds, warmup=2, seed=0)
+                taken, apart = (_calls if kind == "encoder" else _texts)(files, setting)
+                yield {
+                    **{"kind": kind, "model": name, "precision": precision, "batch": batch, "length": length},
+                    "commit": commit,
+                    "p50_ms": {when: float(np.median(samples)) for when, samples in taken.items()},
+                    "times_as_fast": timing.speedup(taken["before"], taken["now"]).as_json(),
+                    "apart": apart,
+                    **{"threads": threads, "rounds": rounds, "calls": calls, "environment": machine},
+                }
+
+
+def _calls(files: dict[str, Path], setting: timing.Setting) -> tuple[dict[str, timing.Samples], float]:
+    vocabulary = config_of(files["now"].parent).vocab_size
+    fed = contestants.full_batch(setting.batch, setting.sequence_length, vocabulary)
+    opened = {when: partial(timing.onnx_forward, file, setting) for when, file in files.items()}
+    logits = []
+    for contestant in opened.values():
+        with contestant() as forward:
+            logits.append(forward(fed))
+    return timing.in_turns(opened, fed, setting), float(abs(logits[0] - logits[1]).max())
+
+
+def _texts(files: dict[str, Path], setting: timing.Setting) -> tuple[dict[str, timing.Samples], float]:
+    """Of a text with all its tokens; apart is the share of its tokens that are others."""
+    prompt = decoding.prompt(setting)
+    writers = {
+        when: partial(decoding.writing, partial(decoding.ours, file), setting, decoding.NEW_TOKENS)
+        for when, file in files.items()
+    }
+    written = []
+    for writer in writers.values():
+        with writer() as write:
+            written.append(write(prompt))
+    return timing.in_turns(writers, prompt, setting), float((written[0] != written[1]).float().mean())
+
+
+def show(rows: list[Row]) -> str:
+    """One line a model and precision, one column a shape: milliseconds before and now, and the ratio."""
+    lines = []
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        mine = [row for row in rows if row["kind"] == kind]
+        shapes = list(dict.fromkeys((row["batch"], row["length"]) for row in mine))
+        lines += [
+            f"| {kind} | " + " | ".join(f"{batch} × {length}" for batch, length in shapes) + " | answers apart |",
+            "| --- |" + " --- |" * (len(shapes) + 1),
+        ]
+        for model, precision in dict.fromkeys((row["model"], row["precision"]) for row in mine):
+            line = [row for row in mine if (row["model"], row["precision"]) == (model, precision)]
+            apart = max(row["apart"] for row in line)
+            lines.append(f"| {model}, {precision} | {' | '.join(map(_cell, line))} | {apart:.2g} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(row: Row) -> str:
+    ratio = Interval(row["times_as_fast"]["value"], *row["times_as_fast"]["ci95"])
+    before, now = row["p50_ms"].values()
+    return f"{before:.2f}, {now:.2f}: {ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+
+
+def main() -> None:
+    """Measure and append to the results, or print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["measure", "show"])
+    parser.add_argument("--commit", help="of the former code")
+    parser.add_argument("--gpt2", type=Path, help="folder of a pretrained GPT-2, which is measured, too")
+    parser.add_argument("--work", type=Path, default=Path("runs/former"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--calls", type=int, default=20, help="a round and file; of texts a tenth")
+    given = parser.parse_args()
+    if given.what == "measure":
+        work = given.work.resolve()
+        field = {"encoder": finetune.MINILM} | ({"decoder": str(given.gpt2.resolve())} if given.gpt2 else {})
+        made = {kind: make(given.commit, kind, model, work) for kind, model in field.items()}
+        for kind in field:
+            calls = given.calls if kind == "encoder" else max(given.calls // 10, 1)
+            for row in measure(given.commit, kind, made[kind], given.threads, given.rounds, calls):
+                with RESULTS.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+    print(show(results.read(RESULTS)))
+
+
+if __name__ == "__main__":
+    main()
