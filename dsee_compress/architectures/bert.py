@@ -18,6 +18,5 @@ BERT = register(
         head_count="num_attention_heads",
         head_width="all_head_size",
         heads={"sequence": ("bert.pooler", "classifier"), "token": ("classifier",)},
-        fusion="bert",
     )
 )

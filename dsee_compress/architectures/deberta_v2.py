@@ -23,5 +23,6 @@ DEBERTA_V2 = register(
         },
         heads={"sequence": ("pooler", "classifier"), "token": ("classifier",)},
         fuses_attention=False,
+        one_query=False,
     )
 )

@@ -18,7 +18,6 @@ DISTILBERT = register(
         head_count="n_heads",
         head_width="dim",
         heads={"sequence": ("pre_classifier", "classifier"), "token": ("classifier",)},
-        fusion="bert",
         activation="activation",
         token_types=False,
     )

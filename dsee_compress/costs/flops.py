@@ -37,8 +37,8 @@ class Flops:
     reads: Reads = "all tokens"
     """Of "first token", the last layer is computed for that alone, as graphs do it where the head reads no other."""
     one_query: bool = True
-    """Whether its attention is then that of one query, without keys and values; not where it is exported as several
-    nodes, as a family's is that has no fusion."""
+    """Whether its attention is then that of one query, without keys and values; not in a
+    family where that cannot be (`Architecture.one_query`)."""
 
     unit: ClassVar[str] = "FLOPs"
 
@@ -55,7 +55,7 @@ class Flops:
     def _spared(self, last: Mapping[str, int], head_size: int) -> int:
         """What a last layer with these FLOPs, by part, saves where it is computed for the first token alone."""
         one_row, mixing = ["attention_output", "ffn_in", "ffn_gate", "ffn_out"], 0
-        if self.one_query and architectures.get(self.config.model_type).fuses_attention:
+        if self.one_query and architectures.get(self.config.model_type).one_query:
             # The weights of keys and values meet a row, too: the query and the answer. What mixes is then as wide as
             # the model.
             one_row += ["query", "key", "value"]

@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 from .. import architectures
 from ..architectures import Layer, Place
 from ..configs import Graph
-from ..errors import UserError
 from ..progress import quiet
 from . import files, parts
+from .graph import require_exporter
 from .operators import STYLES, Heads, Operators, Rotation, Step
 from .passes import last_tokens, tied_vocabulary
 
@@ -35,7 +35,7 @@ def to_onnx(model: PreTrainedModel, graph: Graph, opset: int) -> Any:
     Outputs: `logits` (batch, tokens, vocabulary), and `present.N.key` and `.value` of past and new tokens.
     Raises UserError if the export libraries are missing or too old.
     """
-    _require_exporter()
+    require_exporter()
     layers = architectures.layers(model)
     dim = torch.export.Dim
     batch, tokens, past = dim("batch_size"), dim("sequence_length"), dim("past_sequence_length")
@@ -70,15 +70,6 @@ def to_onnx(model: PreTrainedModel, graph: Graph, opset: int) -> Any:
     parts.say(written, known, family)
     last_tokens.let_choose(written)
     return written
-
-
-def _require_exporter() -> None:
-    try:
-        import onnxscript  # noqa: F401  (torch's exporter writes with it)
-    except ImportError as error:
-        raise UserError(f"exporting needs onnxscript ({error}); pip install 'dsee-compress[cpu]'") from error
-    if not hasattr(getattr(torch.onnx, "ops", None), "attention"):
-        raise UserError(f"exporting a decoder needs torch 2.9 or newer, and this is {torch.__version__}; upgrade it")
 
 
 def _of_each_layer(name: str, layers: int) -> list[str]:

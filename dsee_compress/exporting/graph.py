@@ -1,61 +1,49 @@
 """A PyTorch model as an ONNX graph with dynamic batch and sequence length."""
 
 from collections.abc import Collection
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from .. import architectures
+from ..configs import Graph
 from ..errors import UserError
 from ..evaluation.inputs import INPUTS
 from ..progress import quiet
-from ..tasks import HeadKind
-from . import files
-from .passes import rotation
+from . import files, opsets, rewriting
 
-_TASKS: dict[HeadKind, str] = {"sequence": "text-classification", "token": "token-classification"}
-"""What Optimum calls a model with such a head."""
 SEEN_SHAPE = (2, 16)
-"""Batch and sequence length of the inputs that the exporters trace."""
+"""Batch and sequence length of the inputs that the exporter traces."""
+_TYPES = "token_type_ids"
 
 
-def to_onnx(model: PreTrainedModel, opset: int, given: Collection[str] = INPUTS) -> Any:
-    """`model` as an OnnxModel by optimum's exporter (TorchScript, which the fusion understands).
+def to_onnx(model: PreTrainedModel, graph: Graph, opset: int, provider: str, given: Collection[str] = INPUTS) -> Any:
+    """An encoder as an OnnxModel in standard operators, or in ONNX Runtime's own where they do more.
 
     Inputs and outputs are named as Optimum names them; those that are not `given` are left out, and the model takes
-    for them what it takes by itself. Raises UserError if the export libraries are missing. The exporter has no way but
-    to write a file, and to read it again for a check of its own.
+    for them what it takes by itself. Raises UserError if the export libraries are missing or too old.
     """
-    names = _names(model, given)
-    from optimum.exporters.onnx import export
+    require_exporter()
+    from .passes import contrib, eager, normalisation, rotation
 
-    batch, length = SEEN_SHAPE
-    with quiet("torch.onnx"), TemporaryDirectory() as folder:
-        path = Path(folder, "plain.onnx")
-        export(
-            model,
-            names,
-            path,
-            opset=opset,
-            input_shapes={"batch_size": batch, "sequence_length": length},
-        )
-        return files.load(path)
+    program = exported(model, max(opset, opsets.WITH_ATTENTION), given)
+    own = contrib.rules(program.model) if graph == "fused" else rotation.RULES
+    together = normalisation.TOGETHER if graph == "fused" and provider != "cpu" else ()
+    rewriting.rewrite(program.model, [*eager.RULES, *own, *together])
+    written = files.of_program(program)
+    opsets.lower(written, opset)
+    return written
 
 
-def to_portable(model: PreTrainedModel, opset: int, given: Collection[str] = INPUTS) -> Any:
-    """`model` as an OnnxModel by torch.export, in standard operators alone, `Attention` and `Gelu` among them.
-
-    opset: 23 or later, the first with `Attention`. Inputs, outputs and errors as `to_onnx`.
-    """
-    names = list(_names(model, given).inputs)
+def exported(model: PreTrainedModel, opset: int, given: Collection[str] = INPUTS) -> Any:
+    """What torch's exporter makes of an encoder: an ONNXProgram."""
+    names = inputs(model.config, given)
     batch, length = torch.export.Dim("batch_size"), torch.export.Dim("sequence_length")
     # One tensor an input: the exporter takes two inputs that are one tensor for one input.
     example = {name: torch.ones(SEEN_SHAPE, dtype=torch.int64) for name in names}
     with quiet("torch.onnx"):
-        program = torch.onnx.export(
+        return torch.onnx.export(
             model,
             kwargs=example,
             dynamo=True,
@@ -65,27 +53,20 @@ def to_portable(model: PreTrainedModel, opset: int, given: Collection[str] = INP
             dynamic_shapes={name: {0: batch, 1: length} for name in names},
             verbose=False,
         )
-    written = files.of_program(program)
-    rotation.repeat_angles(written)
-    return written
 
 
-def _names(model: PreTrainedModel, given: Collection[str]) -> Any:
-    """Optimum's description of the model's inputs, of which the `given` ones stay, and outputs."""
+def inputs(config: PretrainedConfig, given: Collection[str]) -> list[str]:
+    """Which of the `given` inputs an encoder takes; token types, if it knows more than one."""
+    types = architectures.get(config.model_type).token_types and (config.type_vocab_size or 0) > 1
+    taken = ["input_ids", "attention_mask", *([_TYPES] if types else [])]
+    return [name for name in taken if name in given]
+
+
+def require_exporter() -> None:
+    """Raise UserError unless what torch's exporter writes with is there, and both are new enough."""
     try:
-        import optimum.exporters.onnx.model_configs  # noqa: F401  (registers the descriptions)
-        from optimum.exporters.tasks import TasksManager
-
-        constructor = TasksManager.get_exporter_config_constructor(
-            "onnx", model=model, task=_TASKS[architectures.head_of(model.config)], library_name="transformers"
-        )
+        import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UserError(f"exporting needs optimum-onnx ({error}); pip install 'dsee-compress[cpu]'") from error
-    description = constructor(model.config)
-    whole = type(description)
-
-    def inputs(self: Any) -> dict[str, Any]:
-        return {name: axes for name, axes in whole.inputs.fget(self).items() if name in given}
-
-    description.__class__ = type(whole.__name__, (whole,), {"inputs": property(inputs)})
-    return description
+        raise UserError(f"exporting needs onnxscript ({error}); pip install 'dsee-compress[cpu]'") from error
+    if not hasattr(getattr(torch.onnx, "ops", None), "attention"):
+        raise UserError(f"exporting needs torch 2.9 or newer, and this is {torch.__version__}; upgrade it")

@@ -49,8 +49,8 @@ def of(model: Any, family: Architecture) -> dict[str, str]:
     return found
 
 
-def of_fused(model: Any) -> dict[str, str]:
-    """The part of Attention nodes, which a fusion named, and their weights after them."""
+def of_attention(model: Any) -> dict[str, str]:
+    """The part of Attention nodes that hold their weights, which are named after them."""
     return {node.name: "attention" for node in model.get_nodes_by_op_type("Attention") if node.domain}
 
 

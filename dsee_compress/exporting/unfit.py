@@ -10,16 +10,13 @@ if TYPE_CHECKING:
 _Step = tuple[tuple[str, ...], bool]
 """Operators of which one has to come next, and whether it may be left out."""
 _BEFORE_SOFTMAX: Sequence[_Step] = (
+    (("Add",), False),
     (("Add",), True),
-    (("Div", "Mul"), True),
+    (("Div",), False),
     (("MatMul",), False),
-    (("Div", "Mul"), True),
     (("Transpose",), False),
-    (("Reshape",), False),
-    (("Add",), True),
-    (("MatMul",), False),
 )
-_AFTER_SOFTMAX: Sequence[_Step] = ((("MatMul",), False), (("Transpose",), False), (("Reshape",), False))
+_AFTER_SOFTMAX: Sequence[_Step] = ((("MatMul",), False),)
 _BEFORE_ERF: Sequence[_Step] = ((("Div", "Mul"), False),)
 _AFTER_ERF: Sequence[_Step] = ((("Add",), False), (("Mul",), False))
 

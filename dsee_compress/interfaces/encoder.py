@@ -60,20 +60,17 @@ def describe(model: PreTrainedModel, graph: Graph) -> str:
     """As `Interface.describe`."""
     unfused = f" (all but the attention of {model.config.model_type})"
     how = "export and fuse" if graph == "fused" else "export in standard operators"
-    return how + ("" if fusion.attention_is_one_node(model, graph) else unfused)
+    return how + ("" if architectures.of(model).fuses_attention else unfused)
 
 
 def to_onnx(
     model: PreTrainedModel, graph: Graph, opset: int, provider: str, given: Collection[str] = INPUTS
 ) -> tuple[Any, dict[str, Any]]:
     """As `Interface.to_onnx`: says how many nodes compute the first token alone."""
-    family, fused = architectures.of(model), graph == "fused"
-    written = (graphs.to_onnx if fused else graphs.to_portable)(model, opset, given)
-    known = parts.of(written, family)
-    if fused:
-        written = fusion.fuse(written, family, provider)
-        known |= parts.of_fused(written)
-    narrowed = first_token.narrow(written)
+    family = architectures.of(model)
+    written = graphs.to_onnx(model, graph, opset, provider, given)
+    known = parts.of(written, family) | parts.of_attention(written)
+    narrowed = first_token.narrow(written, one_query=family.one_query)
     if provider == "cpu":
         normalisation.sum_before(written)
     parts.say(written, known, family)
@@ -82,8 +79,7 @@ def to_onnx(
 
 def require_fused(model: PreTrainedModel, graph: Graph, written: Any, name: str) -> NodeCount:
     """As `Interface.require_fused`: an attention and a GELU node a layer, where the family's attention becomes one."""
-    layers = len(architectures.layers(model))
-    one_node = fusion.attention_is_one_node(model, graph)
+    layers, one_node = len(architectures.layers(model)), architectures.of(model).fuses_attention
     return fusion.require_fused(written, name, layers, attention_is_one_node=one_node)
 
 

@@ -8,9 +8,9 @@ _LIBRARIES = (
     "torch",
     "transformers",
     "onnx",
+    "onnxscript",
     "onnxruntime",
     "onnxruntime-gpu",
-    "optimum-onnx",
 )
 
 

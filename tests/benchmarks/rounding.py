@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dsee_compress import architectures, targets
+from dsee_compress import targets
 from dsee_compress.evaluation import latency
-from dsee_compress.exporting import files, fusion, graph, precision
+from dsee_compress.exporting import files, graph, precision
 from dsee_compress.interfaces import encoder
 from dsee_compress.pruning import selection, surgery
 from dsee_compress.store.structure import Structure
@@ -30,7 +30,7 @@ def export(neurons: int, folder: Path) -> dict[str, Path]:
     whole = selection.whole(model)
     surgery.remove(model, Structure(heads=whole.heads, neurons=[list(range(neurons)) for _ in whole.neurons]))
     fp32, int8 = (folder / f"{neurons}-{name}.onnx" for name in ("fp32", "int8"))
-    files.save(fusion.fuse(graph.to_onnx(model, 18), architectures.of(model), "cpu"), fp32)
+    files.save(graph.to_onnx(model, "fused", 18, "cpu"), fp32)
     lower = files.load(fp32)
     rules = precision.Rules(targets.load(targets.host()).reduce_range, False, 32)
     precision.lower(lower, precision.ENCODER["int8"], rules, list)

@@ -7,7 +7,6 @@ import torch
 
 from dsee_compress import architectures
 from dsee_compress.evaluation import shares
-from dsee_compress.exporting import fusion
 from dsee_compress.exporting.passes import dynamic
 
 from ..fixtures.graphs import changed, resized, write
@@ -68,12 +67,11 @@ def test_every_weight_is_found_in_its_part(family, style, tmp_path):
     model, lower = resized(family, "unequal"), tmp_path / "model_int8.onnx"
     path = write(model, tmp_path / "model.onnx", style, {"fused": 18, "portable": 23}[style])
     changed(path, lower, lambda model: dynamic.quantise(model, reduce_range=True))
-    one_query = fusion.attention_is_one_node(model, style)
+    one_query = architectures.of(model).one_query
 
     def found(file) -> dict[str, int]:
         return {part: round(size * 1e6) for part, size in shares.megabytes(file).items()}
 
     assert found(path) == in_fp32(model, one_query)
     # Positions that are normalised, or cut to the input's length, before they are multiplied stay as they are.
-    positions = "" if (family, style) == ("deberta-v2", "fused") else "rel_embeddings"
-    assert found(lower) == in_int8(model, one_query, positions)
+    assert found(lower) == in_int8(model, one_query, "rel_embeddings")

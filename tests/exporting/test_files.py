@@ -92,8 +92,7 @@ def test_an_encoders_graph_is_read_once_and_written_once_an_artifact(bert_tuned,
     # Three have int8 weights, for which the quantiser infers shapes by files; what infers them reads and writes in C++.
     by_quantiser = {("quantiser", "written"): 3, ("quantiser", "read"): 3}
     static = {("model_int8_static.onnx", "written"): 1, ("model.onnx", "read"): 4}
-    by_exporter = {("plain.onnx", "written"): 1, ("plain.onnx", "read"): 2} if style == "fused" else {}
-    assert opened == once() | static | by_quantiser | by_exporter
+    assert opened == once() | static | by_quantiser
 
 
 def test_a_decoders_graph_is_read_once_and_written_once_an_artifact(tmp_path, opened):

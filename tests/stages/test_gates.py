@@ -9,8 +9,8 @@ from dsee_compress.adapters import model as adapted
 from dsee_compress.adapters.layer import DseeLinear
 from dsee_compress.errors import GateError
 from dsee_compress.evaluation import parity
-from dsee_compress.exporting import fusion, graph
-from dsee_compress.exporting.passes import dynamic
+from dsee_compress.exporting import fusion, graph, opsets
+from dsee_compress.exporting.passes import contrib, dynamic
 from dsee_compress.pruning import surgery
 from dsee_compress.weights import save_tensors
 
@@ -71,12 +71,12 @@ def test_a_save_that_loses_a_bit_is_caught(bert, bert_tuned, data, tmp_path, mon
 
 
 def test_a_graph_with_one_wrong_bias_is_caught(bert_pruned, tmp_path, monkeypatch):
-    fuse = fusion.fuse
+    lower = opsets.lower
 
-    def fuse_and_shift(*given):
+    def lower_and_shift(model, opset):
         import onnx
 
-        model = fuse(*given)
+        lower(model, opset)
         bias = next(
             tensor
             for tensor in model.model.graph.initializer
@@ -84,18 +84,21 @@ def test_a_graph_with_one_wrong_bias_is_caught(bert_pruned, tmp_path, monkeypatc
         )
         shifted = onnx.numpy_helper.to_array(bias) + 0.01
         bias.CopyFrom(onnx.numpy_helper.from_array(shifted.astype("float32"), bias.name))
-        return model
 
-    monkeypatch.setattr(fusion, "fuse", fuse_and_shift)
+    monkeypatch.setattr(opsets, "lower", lower_and_shift)
     with pytest.raises(GateError, match=r"gate 'export' failed: .* PyTorch and ONNX Runtime fp32 differ by up to 0.0"):
         dsee_compress.export(bert_pruned, output=tmp_path / "export")
     assert left_nothing(tmp_path / "export")
 
 
 def test_a_graph_that_stays_unfused_is_caught(bert_pruned, tmp_path, monkeypatch):
-    monkeypatch.setattr(fusion, "fuse", lambda model, *_: model)
+    monkeypatch.setattr(contrib, "rules", lambda model: [])
+    with pytest.raises(GateError, match=r"gate 'fusion' failed: Attention node_.* stayed as it was, and opset 18 has"):
+        dsee_compress.export(bert_pruned, output=tmp_path / "export")
+    monkeypatch.setattr(opsets, "lower", lambda model, opset: None)
+    monkeypatch.setattr(fusion, "_ATTENTION", {"QAttention"})
     with pytest.raises(
-        GateError, match=r"gate 'fusion' failed: model.onnx has 0 attention and 0 GELU nodes for 3 layers"
+        GateError, match=r"gate 'fusion' failed: model.onnx has 0 attention and 3 GELU nodes for 3 layers"
     ):
         dsee_compress.export(bert_pruned, output=tmp_path / "export")
     assert left_nothing(tmp_path / "export")

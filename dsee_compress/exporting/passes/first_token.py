@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import one_query
+from . import one_query as ask
 from .attention import attributes_of
 
 if TYPE_CHECKING:
@@ -39,12 +39,13 @@ class Narrowed:
     """Those among them that are a layer's attention."""
 
 
-def narrow(model: Any) -> Narrowed:
+def narrow(model: Any, *, one_query: bool = True) -> Narrowed:
     """Let the last layer of a fused or portable OnnxModel compute the first token's row alone.
 
-    Nothing is narrower than before where no head takes the first row of a layer's output.
+    Nothing is narrower than before where no head takes the first row of a layer's output. one_query: whether that may
+    go through its attention (see `Architecture.one_query`).
     """
-    row_wise, fused, standard = _read_by_row(model)
+    row_wise, fused, standard = _read_by_row(model, one_query)
     nodes = [*row_wise, *fused, *(heads.merge for heads in standard)]
     narrowed = {name for node in nodes for name in node.output if name}
     for node in row_wise:
@@ -52,9 +53,9 @@ def narrow(model: Any) -> Narrowed:
             if node.input[index] not in narrowed:
                 node.input[index] = _first(model, node.input[index])
     for node in fused:
-        one_query.ask_fused(model, node, _first(model, node.input[0]))
+        ask.ask_fused(model, node, _first(model, node.input[0]))
     for heads in standard:
-        one_query.ask_standard(model, heads)
+        ask.ask_standard(model, heads)
     if narrowed:
         model.prune_graph(allow_remove_graph_inputs=False)
         _forget_shapes(model, narrowed)
@@ -62,7 +63,7 @@ def narrow(model: Any) -> Narrowed:
     return Narrowed(len(nodes), len(fused) + len(standard))
 
 
-def _read_by_row(model: Any) -> tuple[list["NodeProto"], list["NodeProto"], list[one_query.StandardHeads]]:
+def _read_by_row(model: Any, one_query: bool) -> tuple[list["NodeProto"], list["NodeProto"], list[ask.StandardHeads]]:
     """The nodes of whose output the heads need the first row alone.
 
     Those that act row by row, ONNX Runtime's Attention, and ONNX's own.
@@ -75,9 +76,10 @@ def _read_by_row(model: Any) -> tuple[list["NodeProto"], list["NodeProto"], list
         if not read_by or not of_one_row.issuperset(read_by):
             continue
         if node.op_type == "Attention" and node.domain:
-            fused.append(node)
+            if one_query:
+                fused.append(node)
         elif node.op_type == "Reshape":
-            if heads := one_query.standard_heads(model, node, readers, producers):
+            if one_query and (heads := ask.standard_heads(model, node, readers, producers)):
                 standard.append(heads)
                 of_one_row.add(heads.split.output[0])
         elif _rows_of(model, node):

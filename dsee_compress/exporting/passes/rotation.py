@@ -1,29 +1,32 @@
 """Rotary positions of a batch: ONNX Runtime wants angles for each sequence, where a model has one set for all."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from onnxscript.rewriter import RewriteRule
+
+from .. import rewriting
+
+if TYPE_CHECKING:
+    from onnx_ir import Value
 
 
-def repeat_angles(model: Any) -> None:
-    """Give every RotaryEmbedding of a portable OnnxModel its angles once a sequence; the function stays the same."""
-    for node in model.get_nodes_by_op_type("RotaryEmbedding"):
-        if len(node.input) == 3:  # a fourth tells the positions of each sequence
-            node.input[1:] = [_repeated(model, angles) for angles in node.input[1:]]
-    model.topological_sort()
+def _turned(op: Any, x: Any, cosines: Any, sines: Any) -> Any:
+    """x: (batch, heads, tokens, head size); cosines, sines: (1, tokens, head size / 2)."""
+    return op.RotaryEmbedding(x, cosines, sines, _outputs=["turned"])
 
 
-def _repeated(model: Any, angles: str) -> str:
-    """(batch, positions, half a head) of `angles`, (1, positions, half a head)."""
-    import onnx
+def _once_for_all(context: Any, cosines: "Value", **_: Any) -> bool:
+    node = cosines.producer()
+    return node is None or node.op_type != "Expand"
 
-    shape, ones, repeated = "angles_shape", "angles_ones", f"{angles}_repeated"
-    node = onnx.helper.make_node
-    if model.get_initializer(ones) is None:
-        model.add_initializer(onnx.numpy_helper.from_array(np.ones(2, np.int64), ones))
-        tokens = model.model.graph.input[0].name
-        model.add_node(node("Shape", [tokens], [f"{shape}_batch"], name=f"{shape}_batch", start=0, end=1))
-        model.add_node(node("Concat", [f"{shape}_batch", ones], [shape], name=shape, axis=0))
-    if repeated not in model.output_name_to_node():
-        model.add_node(node("Expand", [angles, shape], [repeated], name=repeated))
-    return repeated
+
+def _once_a_sequence(op: Any, x: "Value", cosines: "Value", sines: "Value", turned: "Value") -> "Value":
+    node = rewriting.node_of(turned)
+    ones = rewriting.weight(op, f"{node.name}_ones", np.ones(2, np.int64))
+    shape = op.Concat(op.Shape(x, start=0, end=1), ones, axis=0)
+    found: Value = op.RotaryEmbedding(x, op.Expand(cosines, shape), op.Expand(sines, shape), **node.attributes)
+    return found
+
+
+RULES = (RewriteRule(_turned, _once_a_sequence, _once_for_all),)
