@@ -12,7 +12,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import functools
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from hypothesis import settings
 import dsee_compress
 from dsee_compress.stages.export import ARTIFACTS
 
-from .fixtures import decoder_stages, decoders, models
+from .fixtures import decoder_stages, decoders, models, traces
 from .fixtures.graphs import Graphs
 
 settings.register_profile("default", deadline=None, max_examples=40, derandomize=True)
@@ -53,6 +53,13 @@ def pytest_collection_finish() -> None:
     """Take what is imported by now out of every search for garbage: each training ends with one."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_traces() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        traces.share(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -113,5 +113,5 @@ def require_graph(model, style, opset, path, narrowed) -> None:
             assert abs(found - wanted).max() < 1e-4
     sizes = {part: round(size * 1e6) for part, size in shares.megabytes(path).items()}
     # A frequency for each pair of a head's numbers, in layers of global and of local attention.
-    angles = 2 * 4 * models.HEAD_SIZE // 2 if style == "portable" else 0
+    angles = 2 * 4 * models.HEAD_SIZE // 2
     assert sizes == in_fp32(model, one_query=False) + Counter(embeddings=angles)
