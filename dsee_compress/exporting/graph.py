@@ -28,7 +28,8 @@ def to_onnx(model: PreTrainedModel, graph: Graph, opset: int, provider: str, giv
     from .passes import contrib, eager, normalisation, rotation
 
     program = exported(model, max(opset, opsets.WITH_ATTENTION), given)
-    own = contrib.rules(program.model) if graph == "fused" else rotation.RULES
+    local = architectures.window(model.config) is not None
+    own = contrib.rules(program.model, local=local) if graph == "fused" else rotation.RULES
     together = normalisation.TOGETHER if graph == "fused" and provider != "cpu" else ()
     rewriting.rewrite(program.model, [*eager.RULES, *own, *together])
     written = files.of_program(program)

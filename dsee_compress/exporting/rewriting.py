@@ -23,6 +23,7 @@ def rewrite(model: "Model", rules: Sequence[Any]) -> None:
 
     for rule in rules:
         RewriteRuleSet([rule]).apply_to_model(model)
+        common.IdentityEliminationPass()(model)
     common.DeduplicateInitializersPass(size_limit=_SMALL)(model)
     common.CommonSubexpressionEliminationPass()(model)
     common.RemoveUnusedNodesPass()(model)

@@ -92,7 +92,7 @@ def test_a_graph_with_one_wrong_bias_is_caught(bert_pruned, tmp_path, monkeypatc
 
 
 def test_a_graph_that_stays_unfused_is_caught(bert_pruned, tmp_path, monkeypatch):
-    monkeypatch.setattr(contrib, "rules", lambda model: [])
+    monkeypatch.setattr(contrib, "rules", lambda model, *, local: [])
     with pytest.raises(GateError, match=r"gate 'fusion' failed: Attention node_.* stayed as it was, and opset 18 has"):
         dsee_compress.export(bert_pruned, output=tmp_path / "export")
     monkeypatch.setattr(opsets, "lower", lambda model, opset: None)

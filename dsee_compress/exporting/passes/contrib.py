@@ -8,10 +8,12 @@ alone are one node, MultiHeadAttention. A GELU takes the bias before it.
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx_ir
 from onnxscript.rewriter import RewriteRule
 
 from .. import rewriting
 from ..rewriting import CONTRIB, constant
+from . import eager
 
 if TYPE_CHECKING:
     from onnx_ir import Model, Node, Value
@@ -19,13 +21,14 @@ if TYPE_CHECKING:
 _MASK = "attention_mask"
 _LEAST = float(np.finfo(np.float32).min)
 """What is added to the score of a token that is padding: its exponential is 0."""
-_OF_PADDING = {"Cast", "Concat", "Expand", "Mul", "Not", "Shape", "Sub", "Unsqueeze", "Where"}
-"""What a mask is made with that hides padding alone, and no token by its place."""
 
 
-def rules(model: "Model") -> list[RewriteRule]:
-    """The rules for a graph of opset 23 or later, in their order."""
-    padding = _padding(model)
+def rules(model: "Model", *, local: bool) -> list[RewriteRule]:
+    """The rules for a graph of opset 23 or later, in their order.
+
+    local: whether some of its masks hide more than padding, which Attention takes no other mask for.
+    """
+    padding = None if local else _padding(model)
     whole = [] if padding is None else [_attention(padding, biased=True), _attention(padding, biased=False)]
     return [*whole, *_RULES]
 
@@ -33,7 +36,6 @@ def rules(model: "Model") -> list[RewriteRule]:
 def _padding(model: "Model") -> "Value | None":
     """The mask of padding, int32 (batch, tokens), as ONNX Runtime's Attention takes it."""
     import onnx
-    import onnx_ir
 
     given = next((value for value in model.graph.inputs if value.name == _MASK), None)
     if given is None:
@@ -42,16 +44,6 @@ def _padding(model: "Model") -> "Value | None":
     cast.outputs[0].name = f"{_MASK}_int32"
     model.graph.insert_before(model.graph[0], cast)
     return cast.outputs[0]
-
-
-def _hides_padding_alone(mask: "Value | None") -> bool:
-    """Whether a mask is made of the attention mask and of sizes, and of nothing that tells one place from another."""
-    if mask is None or mask.name == _MASK or constant(mask) is not None:
-        return True
-    node = mask.producer()
-    if node is None or node.op_type == "Shape":
-        return node is not None
-    return node.op_type in _OF_PADDING and all(map(_hides_padding_alone, node.inputs))
 
 
 def _head_size(sizes: "Value") -> int | None:
@@ -67,30 +59,20 @@ def _attention(padding: "Value", *, biased: bool) -> RewriteRule:
     padding: as `_padding` gives it. biased: a bias of each head by relative position is added to the mask of padding.
     """
 
-    def parts(mask: "Value") -> tuple["Value", "Value | None"] | None:
-        """What hides padding, and the bias."""
-        node = mask.producer()
-        if not biased:
-            return mask, None
-        if node is None or node.op_type != "Add" or node.inputs[1] is None:
-            return None
-        return node.inputs[1], node.inputs[0]
-
     def check(context: Any, mask: "Value", sizes: "Value", **given: "Value") -> bool:
         known = all(constant(value) is not None for name, value in given.items() if name.endswith(("weight", "bias")))
-        found = parts(mask)
-        return known and _head_size(sizes) is not None and found is not None and _hides_padding_alone(found[0])
+        return known and _head_size(sizes) is not None and eager.is_biased(mask) == biased
 
     def replacement(op: Any, x: "Value", mask: "Value", sizes: "Value", mixed: "Value", **given: "Value") -> "Value":
-        node, size, found = rewriting.node_of(mixed), _head_size(sizes), parts(mask)
-        assert size is not None and found is not None
+        node, size = rewriting.node_of(mixed), _head_size(sizes)
+        assert size is not None
         weights, biases = (
             [rewriting.numbers(given[f"{role}_{what}"]) for role in ("query", "key", "value")]
             for what in ("weight", "bias")
         )
         weight = rewriting.weight(op, f"{node.name}_qkv_weight", np.concatenate(weights, axis=1))
         bias = rewriting.weight(op, f"{node.name}_qkv_bias", np.concatenate(biases))
-        more = [None, found[1]] if biased else []
+        more = [None, rewriting.node_of(mask).inputs[0]] if biased else []
         kind = _attributes(node, heads=len(biases[0]) // size)
         return rewriting.named(op.Attention(x, weight, bias, padding, *more, **kind), str(node.name))
 
@@ -144,6 +126,12 @@ def _of_heads(
     node, heads = rewriting.node_of(mixed), query.shape[1]
     assert isinstance(heads, int)
     asked = op.Reshape(op.Transpose(query, perm=[0, 2, 1, 3]), together)
+    if mask.dtype == onnx_ir.DataType.BOOL:
+        seen, hidden = (
+            rewriting.weight(op, f"{node.name}_{name}", np.array(number, np.float32))
+            for name, number in (("seen", 0), ("hidden", _LEAST))
+        )
+        mask = op.Where(mask, seen, hidden)
     found = op.MultiHeadAttention(asked, key, value, None, None, mask, **_attributes(node, heads))
     return rewriting.named(found, str(node.name))
 

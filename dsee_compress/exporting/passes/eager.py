@@ -2,6 +2,7 @@
 
 transformers has a family's attention in torch's own operator, which is exported as one node, or as a product, a sum
 with what masks, a softmax and a product. ELECTRA and MPNet have no other, and MPNet adds a bias by relative position.
+Of a layer with one head, transformers 5 brings what torch's operator gives into the shape that it has.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -54,4 +55,22 @@ def _one_biased_node(op: Any, bias: "Value", mask: "Value", **given: "Value") ->
     return _one_node(op, mask=op.Add(bias, mask), **given)
 
 
-RULES = (RewriteRule(_biased, _one_biased_node, _by_one_number), RewriteRule(_masked, _one_masked_node, _by_one_number))
+def is_biased(mask: "Value") -> bool:
+    """Whether a node's mask is the sum of a bias, which is the first, and of what hides padding."""
+    node = mask.producer()
+    return node is not None and node.op_type == "Add"
+
+
+def _has_the_shape(context: Any, x: "Value", same: "Value", **_: Any) -> bool:
+    return x.shape is not None and x.shape == same.shape and not x.shape.has_unknown_dim()
+
+
+RULES = (
+    RewriteRule(
+        lambda op, x, shape: op.Reshape(x, shape, _outputs=["same"]),
+        lambda op, x, **_: op.Identity(x),
+        _has_the_shape,
+    ),
+    RewriteRule(_biased, _one_biased_node, _by_one_number),
+    RewriteRule(_masked, _one_masked_node, _by_one_number),
+)

@@ -79,8 +79,8 @@ def standard_heads(
     shape = producers.get(split.input[1])
     if shape is None or shape.op_type != "Concat" or len(shape.input) != 4:
         return None
-    tokens, head_size = (model.get_constant_value(shape.input[axis]) for axis in (1, 3))
-    if tokens is None or tokens.tolist() != [-1] or head_size is None or head_size.item() < 1:
+    head_size = model.get_constant_value(shape.input[3])
+    if head_size is None or head_size.item() < 1:
         return None
     return StandardHeads(split, attention, merge, key, value, int(head_size.item()))
 
