@@ -38,8 +38,7 @@ $(VENV_5)/.installed: pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV_5)
 	grep -vE '^(transformers|tokenizers|huggingface_hub)==' constraints.txt > $(VENV_5)/constraints.txt
 	$(VENV_5)/bin/pip install --quiet torch==2.13.0
-	$(VENV_5)/bin/pip install --quiet -c $(VENV_5)/constraints.txt $(TRANSFORMERS_5) -e ".[cpu]" \
-		hypothesis peft pytest pytest-timeout pytest-xdist
+	$(VENV_5)/bin/pip install --quiet -c $(VENV_5)/constraints.txt $(TRANSFORMERS_5) -e ".[cpu,test]"
 	touch $@
 
 test-transformers-5: $(VENV_5)/.installed

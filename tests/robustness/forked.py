@@ -25,7 +25,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 _STAGES = ("benchmark", "bundle", "export", "finetune", "peft", "prune", "report", "run", "validate")
 _LIBRARIES = (
     *("cpuinfo", "matplotlib.backends.backend_svg", "onnx", "scipy.io", "sympy"),
-    *("onnxruntime.quantization", "onnxruntime.transformers.optimizer", "optimum.exporters.onnx.model_configs"),
+    *("onnxruntime.quantization", "onnxruntime.transformers.onnx_model", "onnxscript.rewriter"),
     *(f"dsee_compress.stages.{stage}" for stage in _STAGES),
     "dsee_compress_cli.main",
 )
