@@ -91,10 +91,12 @@ def require_the_labels_of_optimum_and_of_validation(
     assert [answer["score"] for answer in plain] == pytest.approx(scores, abs=1e-6)
 
 
+@pytest.mark.optimum
 def test_labels_are_those_of_optimum_and_of_validation(device, exported, bundled, tmp_path):
     require_the_labels_of_optimum_and_of_validation(device, exported, bundled, "fp32", tmp_path)
 
 
+@pytest.mark.optimum
 def test_int8_labels_are_those_of_optimum_and_of_validation(device, small_export, small, tmp_path):
     require_the_labels_of_optimum_and_of_validation(device, small_export, small, "int8", tmp_path)
 

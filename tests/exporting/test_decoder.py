@@ -211,6 +211,7 @@ def test_a_decoder_for_a_phone_has_its_ort_files(family, tmp_path):
             assert live.forward(batch).shape == (2, 1, decoders.VOCABULARY)
 
 
+@pytest.mark.optimum
 @pytest.mark.parametrize("family", decoders.FAMILIES)
 def test_optimum_runs_a_folder_whose_layers_have_the_heads_of_its_config(family, tmp_path):
     from optimum.onnxruntime import ORTModelForCausalLM

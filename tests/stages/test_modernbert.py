@@ -5,7 +5,6 @@ from collections import Counter
 
 import pytest
 import torch
-from optimum.onnxruntime import ORTModelForTokenClassification
 from transformers import AutoTokenizer
 
 import dsee_compress
@@ -56,8 +55,11 @@ def test_unequal_layers_are_exported(pruned, data, style, tmp_path):
     assert judged["predictions"]["pruned"] == judged["predictions"]["onnx_fp32"]
 
 
+@pytest.mark.optimum
 def test_entities_are_those_of_optimums_class(tmp_path):
     """The whole way with a head that reads every token: each row's labels, and the bundle's entities."""
+    from optimum.onnxruntime import ORTModelForTokenClassification
+
     write_tagged(tmp_path / "data", train=96, validation=24)
     base = models.write_model(FAMILY, tmp_path / "pretrained")
     training = {"batch_size": 16, "learning_rate": 1e-2}

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from optimum.onnxruntime import ORTModelForSequenceClassification
 from sklearn.metrics import f1_score
 from transformers import AutoConfig, AutoTokenizer
 
@@ -81,8 +80,11 @@ def test_each_model_has_a_threshold_of_its_own_and_an_export_that_of_its_model(r
         assert Manifest.read(run / stage).metrics.label_agreement is None
 
 
+@pytest.mark.optimum
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_bundle_gives_the_labels_of_optimums_class(run, tmp_path, precision):
+    from optimum.onnxruntime import ORTModelForSequenceClassification
+
     folder = dsee_compress.bundle(run / "export", output=tmp_path / "bundle", precision=precision)
     texts = [row["text"] for row in rows(run)]
     bundled = answers.load(folder)

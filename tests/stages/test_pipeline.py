@@ -63,6 +63,7 @@ def test_an_attention_that_stays_unfused_is_said_in_one_line(tuned_folders, tmp_
     assert capsys.readouterr().err.count("(all but the attention of deberta-v2)") == 1
 
 
+@pytest.mark.optimum
 def test_optimum_and_a_pipeline_run_the_export_unchanged(exported, pruned, data):
     from optimum.onnxruntime import ORTModelForSequenceClassification
     from transformers import AutoTokenizer, pipeline

@@ -105,6 +105,7 @@ def test_gates_of_regression_claim_no_agreement_of_labels(regression):
     assert result(regression)["parity"]["export_max_abs"] <= 1e-3
 
 
+@pytest.mark.optimum
 def test_optimum_and_a_pipeline_run_a_regression_unchanged(regression):
     import onnx
     from optimum.onnxruntime import ORTModelForSequenceClassification

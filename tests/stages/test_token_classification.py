@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from optimum.onnxruntime import ORTModelForTokenClassification
 from seqeval import metrics as seqeval
 from seqeval.scheme import IOB2
 from transformers import AutoTokenizer, pipeline
@@ -116,7 +115,10 @@ def test_nothing_of_the_last_layer_is_left_out_and_flops_say_so(run):
     assert [dim.dim_param != "" for dim in output.type.tensor_type.shape.dim] == [True, True, False]
 
 
+@pytest.mark.optimum
 def test_optimum_and_a_pipeline_run_the_folder_unchanged(run):
+    from optimum.onnxruntime import ORTModelForTokenClassification
+
     folder = run / "export"
     model = ORTModelForTokenClassification.from_pretrained(folder, file_name="model.onnx")
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -130,9 +132,12 @@ def test_optimum_and_a_pipeline_run_the_folder_unchanged(run):
     assert {entry["entity_group"] for entry in theirs} == {"FOOD", "AREA"}
 
 
+@pytest.mark.optimum
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_bundle_gives_the_entities_of_optimums_class(run, tmp_path, precision):
     """Read off Optimum's logits word by word, short lines and one of many windows."""
+    from optimum.onnxruntime import ORTModelForTokenClassification
+
     folder = dsee_compress.bundle(run / "export", output=tmp_path / "bundle", precision=precision)
     lines = [" ".join(row["tokens"]) for row in rows(run)][:12]
     lines.append(" ".join(lines))

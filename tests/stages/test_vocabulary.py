@@ -59,6 +59,7 @@ def test_every_family_is_exported_with_fewer_tokens_and_the_same_logits(pruned, 
     assert result["examples"] - result["examples_alike"] == spelled
 
 
+@pytest.mark.optimum
 def test_optimum_runs_the_export_and_reads_other_words_too(run, data):
     from optimum.onnxruntime import ORTModelForSequenceClassification
     from transformers import AutoTokenizer, pipeline
