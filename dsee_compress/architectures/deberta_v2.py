@@ -1,9 +1,76 @@
 """DeBERTa v2 and v3 (He et al., 2021): attention scores from content and relative positions."""
 
 from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
 
 from .bert import BERT
 from .structure import register
+
+
+class _SelfAttention(DisentangledSelfAttention):
+    """With torch's own attention, which takes what positions add to the scores for a bias (He et al., equation 4)."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor,
+        output_attentions: bool = False,
+        query_states: Tensor | None = None,
+        relative_pos: Tensor | None = None,
+        rel_embeddings: Tensor | None = None,
+    ) -> tuple[Tensor, None]:
+        """hidden_states: (batch, tokens, width); attention_mask: (batch, 1, tokens, tokens), 0 for what is hidden."""
+        asked = hidden_states if query_states is None else query_states
+        query, key, value = (
+            self._heads(linear(x))
+            for linear, x in (
+                (self.query_proj, asked),
+                (self.key_proj, hidden_states),
+                (self.value_proj, hidden_states),
+            )
+        )
+        scale = (self.attention_head_size * (1 + len({"c2p", "p2c"} & {*self.pos_att_type}))) ** -0.5
+        # It swallows what it is added to, and is not the least number: the rows of padding, which hide every token, are
+        # uniform, as transformers has them and ONNX Runtime would not.
+        hidden = torch.finfo(query.dtype).min / 2
+        mask = torch.where(attention_mask.bool(), 0.0, hidden).to(query.dtype)
+        if relative_pos is not None and rel_embeddings is not None:
+            mask = scale * self._of_positions(query, key, relative_pos, rel_embeddings) + mask
+        dropout = self.dropout.p if self.training else 0.0
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, mask, dropout, scale=scale)
+        return mixed.transpose(1, 2).reshape(*asked.shape[:2], -1), None
+
+    def _heads(self, projected: Tensor) -> Tensor:
+        """(batch, heads, tokens, head size) of (batch, tokens, heads · head size)."""
+        return projected.unflatten(-1, (-1, self.attention_head_size)).transpose(1, 2)
+
+    def _of_positions(self, query: Tensor, key: Tensor, relative_pos: Tensor, rel_embeddings: Tensor) -> Tensor:
+        """What each query adds for a key's distance, and each key for a query's, (batch, heads, tokens, tokens)."""
+        span = self.pos_ebd_size
+        places: Any = self.pos_dropout(rel_embeddings)[None, : 2 * span]
+        distance = relative_pos.reshape(1, 1, *relative_pos.shape[-2:]).expand(*query.shape[:2], -1, -1)
+        found = torch.zeros((), dtype=query.dtype, device=query.device)
+        if "c2p" in self.pos_att_type:
+            of_keys = self._heads((self.key_proj if self.share_att_key else self.pos_key_proj)(places))
+            index = (distance + span).clamp(0, 2 * span - 1)
+            found = found + (query @ of_keys.transpose(-1, -2)).gather(-1, index)
+        if "p2c" in self.pos_att_type:
+            of_queries = self._heads((self.query_proj if self.share_att_key else self.pos_query_proj)(places))
+            index = (span - distance).clamp(0, 2 * span - 1)
+            found = found + (key @ of_queries.transpose(-1, -2)).gather(-1, index).transpose(-1, -2)
+        return found
+
+
+def take_apart(model: PreTrainedModel) -> None:
+    """Let each layer compute its attention in one operator."""
+    for layer in model.get_submodule(DEBERTA_V2.layers):
+        layer.get_submodule(DEBERTA_V2.attention).__class__ = _SelfAttention
+
 
 DEBERTA_V2 = register(
     replace(
@@ -22,7 +89,7 @@ DEBERTA_V2 = register(
             "ffn_out": "output.dense",
         },
         heads={"sequence": ("pooler", "classifier"), "token": ("classifier",)},
-        fuses_attention=False,
         one_query=False,
+        take_apart=take_apart,
     )
 )

@@ -66,8 +66,6 @@ class Architecture:
     """Path of what normalises each head of a Linear's output, by its place, where a decoder's attention has that."""
     decoder: bool = False
     """Whether it is a language model that generates from cached keys and values, and not a classifier."""
-    fuses_attention: bool = True
-    """Whether a layer's attention becomes one node of an ONNX graph."""
     one_query: bool = True
     """Whether an encoder's last attention can be that of one query without keys and values (see `passes.one_query`):
     its scores are products of what tokens say, and of nothing that tells their places."""

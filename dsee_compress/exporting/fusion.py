@@ -33,15 +33,13 @@ def count_nodes(model: Any) -> NodeCount:
     )
 
 
-def require_fused(model: Any, name: str, layers: int, *, attention_is_one_node: bool) -> NodeCount:
+def require_fused(model: Any, name: str, layers: int) -> NodeCount:
     """Count, and raise GateError unless every layer of an OnnxModel is one attention node and one GELU node.
 
-    Where attention is known to stay unfused, its Softmax is what stands in a layer instead. A task head may have a
-    GELU of its own, fused like the others.
+    A task head may have a GELU of its own, fused like the others.
     """
     found = count_nodes(model)
-    attention = layers if attention_is_one_node else 0
-    if found.attention != attention or found.gelu < layers or found.unfused != layers - attention:
+    if found.attention != layers or found.gelu < layers or found.unfused:
         raise GateError(
             f"gate 'fusion' failed: {name} has {found.attention} attention and {found.gelu} GELU nodes "
             f"for {layers} layers, and {found.unfused} Softmax and Erf nodes that stayed unfused{unfit.told(model)}"

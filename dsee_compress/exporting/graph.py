@@ -43,7 +43,7 @@ def exported(model: PreTrainedModel, opset: int, given: Collection[str] = INPUTS
     batch, length = torch.export.Dim("batch_size"), torch.export.Dim("sequence_length")
     # One tensor an input: the exporter takes two inputs that are one tensor for one input.
     example = {name: torch.ones(SEEN_SHAPE, dtype=torch.int64) for name in names}
-    with quiet("torch.onnx"):
+    with quiet("torch.onnx"), torch.no_grad():
         return torch.onnx.export(
             model,
             kwargs=example,

@@ -58,9 +58,7 @@ def in_report(
 
 def describe(model: PreTrainedModel, graph: Graph) -> str:
     """As `Interface.describe`."""
-    unfused = f" (all but the attention of {model.config.model_type})"
-    how = "export and fuse" if graph == "fused" else "export in standard operators"
-    return how + ("" if architectures.of(model).fuses_attention else unfused)
+    return "export and fuse" if graph == "fused" else "export in standard operators"
 
 
 def to_onnx(
@@ -78,9 +76,8 @@ def to_onnx(
 
 
 def require_fused(model: PreTrainedModel, graph: Graph, written: Any, name: str) -> NodeCount:
-    """As `Interface.require_fused`: an attention and a GELU node a layer, where the family's attention becomes one."""
-    layers, one_node = len(architectures.layers(model)), architectures.of(model).fuses_attention
-    return fusion.require_fused(written, name, layers, attention_is_one_node=one_node)
+    """As `Interface.require_fused`: an attention and a GELU node a layer."""
+    return fusion.require_fused(written, name, len(architectures.layers(model)))
 
 
 def prove(model: PreTrainedModel, path: Path, task: Task[Any]) -> Parity:

@@ -11,41 +11,40 @@ from dsee_compress.errors import GateError
 from dsee_compress.evaluation import parity
 from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.evaluation.session import Session
-from dsee_compress.exporting import files, fusion
-from dsee_compress.exporting.passes import dynamic, first_token
+from dsee_compress.exporting import files, fusion, graph, rewriting
+from dsee_compress.exporting.passes import dynamic, eager, first_token
 
 from ..fixtures import models
 from ..fixtures.graphs import STRUCTURES, changed, copied, resized, write
 
 
-def require_fused(path: Path, attention_is_one_node: bool) -> fusion.NodeCount:
-    return fusion.require_fused(files.load(path), path.name, models.LAYERS, attention_is_one_node=attention_is_one_node)
+def require_fused(path: Path) -> fusion.NodeCount:
+    return fusion.require_fused(files.load(path), path.name, models.LAYERS)
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_every_layer_is_one_attention_and_one_gelu_node_with_its_own_heads(family, structure, graphs):
     import onnx
 
-    table, path = architectures.of(resized(family, structure)), graphs.fused(family, structure)
-    counted = require_fused(path, table.fuses_attention)
-    if not table.fuses_attention:
-        assert (counted.attention, counted.unfused) == (0, models.LAYERS) and counted.gelu >= models.LAYERS
-        return
+    path = graphs.fused(family, structure)
+    counted = require_fused(path)
     assert counted.nodes < fusion.count_nodes(files.load(graphs.portable(family, structure))).nodes
-    nodes = [node for node in onnx.load(path).graph.node if node.op_type == "Attention"]
+    nodes = [node for node in onnx.load(path).graph.node if node.op_type in ("Attention", "MultiHeadAttention")]
     heads = [next(a.i for a in node.attribute if a.name == "num_heads") for node in nodes]
     assert heads == STRUCTURES[structure][0]
 
 
-@pytest.mark.parametrize("promised", [True, False])
-def test_a_graph_that_does_not_hold_what_its_family_promises_is_refused(promised, graphs):
-    path = graphs.fused("deberta-v3" if promised else "bert", "whole")
+def test_a_graph_whose_attention_stays_several_nodes_is_refused_with_the_node_that_does_not_fit():
+    program = graph.exported(resized("mpnet", "whole"), 23)
+    softmax = next(node for node in program.model.graph if node.op_type == "Softmax")
+    softmax.inputs[0].producer().op_type = "Mul"
+    rewriting.rewrite(program.model, eager.RULES)
+    why = f"Softmax {softmax.name} is next to Mul {softmax.inputs[0].producer().name}, and the fusion looks for Add"
     with pytest.raises(
-        GateError, match=r"gate 'fusion' failed: fused.onnx has [03] attention and [34] GELU nodes"
-    ) as failed:
-        require_fused(path, promised)
-    why = "Softmax node_softmax is next to Where node_masked_fill, and the fusion looks for Add"
-    assert (why in str(failed.value)) == promised
+        GateError, match="gate 'fusion' failed: m has 2 attention and 3 GELU nodes for 3 layers, and 1"
+    ) as no:
+        fusion.require_fused(files.of_program(program), "m", models.LAYERS)
+    assert str(no.value).endswith(why)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,7 @@ def test_the_last_layer_computes_the_first_token_alone(family, structure, graphs
     before = by_token(path)
     narrowed = first_token.Narrowed(*((11, 1) if table.one_query else (10, 0)))
     assert changed(path, path, partial(first_token.narrow, one_query=table.one_query)) == narrowed
-    require_fused(path, table.fuses_attention)
+    require_fused(path)
     require_one_layer_less(before, by_token(path), table.one_query)
     require_logits(path, model)
 
@@ -83,7 +82,7 @@ def test_the_last_layer_of_a_portable_graph_computes_the_first_token_alone(famil
     table, before = architectures.of(model), by_token(path)
     narrowed = first_token.Narrowed(*((14, 1) if table.one_query else (11, 0)))
     assert changed(path, path, partial(first_token.narrow, one_query=table.one_query)) == narrowed
-    assert require_fused(path, table.fuses_attention)
+    assert require_fused(path)
     opened = onnx.load(path)
     onnx.checker.check_model(opened, full_check=True)
     given = {name for node in opened.graph.node for name in node.output}
@@ -174,13 +173,13 @@ def test_int8_keeps_the_fused_nodes_and_stays_near(family, graphs, tmp_path):
     import onnx
 
     model, path = resized(family, "unequal"), graphs.fused(family, "unequal")
-    table = architectures.of(model)
+    whole = sum(node.op_type == "Attention" for node in onnx.load(path).graph.node)
     for reduce_range in (False, True):
         changed(path, tmp_path / "int8.onnx", partial(dynamic.quantise, reduce_range=reduce_range))
         kinds = [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node]
-        assert kinds.count("QAttention") == (models.LAYERS if table.fuses_attention else 0)
+        assert kinds.count("QAttention") == whole == (0 if family.startswith("deberta") else models.LAYERS)
         assert "Attention" not in kinds and kinds.count("MatMulInteger") >= 3 * models.LAYERS
-        assert require_fused(tmp_path / "int8.onnx", table.fuses_attention)
+        assert require_fused(tmp_path / "int8.onnx")
         with Session(path, threads=1) as full, Session(tmp_path / "int8.onnx", threads=1) as small:
             batch = random_batches([(8, 20)], 200, full.inputs, pad_token=model.config.pad_token_id)[0]
             exact, rounded = full.forward(batch), small.forward(batch)
@@ -193,11 +192,11 @@ def test_reduced_range_weights_use_seven_bits(graphs, tmp_path):
     path = graphs.fused("bert", "whole")
     for reduce_range, limit in ((True, 64), (False, 128)):
         changed(path, tmp_path / "int8.onnx", partial(dynamic.quantise, reduce_range=reduce_range))
-        graph = onnx.load(tmp_path / "int8.onnx").graph
-        weights = {node.input[1] for node in graph.node if node.op_type == "MatMulInteger"}
+        lower = onnx.load(tmp_path / "int8.onnx").graph
+        weights = {node.input[1] for node in lower.node if node.op_type == "MatMulInteger"}
         largest = max(
             abs(onnx.numpy_helper.to_array(tensor).astype(int)).max()
-            for tensor in graph.initializer
+            for tensor in lower.initializer
             if tensor.name in weights
         )
         assert limit / 2 < largest <= limit

@@ -32,14 +32,14 @@ def nodes(path, *kinds: str) -> list[onnx.NodeProto]:
     return [node for node in onnx.load(path).graph.node if node.op_type in kinds]
 
 
-def attention_is_one_node(family: str) -> bool:
-    """DeBERTa's has scores that no node computes."""
-    return not family.startswith("deberta")
-
-
 def one_query(family: str) -> bool:
-    """Whether the last layer has neither keys nor values: MPNet's heads ask by relative position, too."""
-    return attention_is_one_node(family) and family != "mpnet"
+    """Whether the last layer has neither keys nor values: the heads of others ask by relative position, too."""
+    return not family.startswith(("deberta", "mpnet"))
+
+
+def packed(family: str) -> bool:
+    """Whether a node has its projections: what DeBERTa adds to its scores is made of queries and keys."""
+    return not family.startswith("deberta")
 
 
 def test_lower_precisions_stay_near_fp32(everything):
@@ -53,9 +53,8 @@ def test_a_portable_graph_has_standard_operators_alone(everything, style, family
     assert (domains <= {"", "ai.onnx"}) == (style == "portable")
     opset = {entry.domain: entry.version for entry in onnx.load(everything / "model.onnx").opset_import}
     assert opset[""] == (23 if style == "portable" else 18)
-    fuses = attention_is_one_node(family)
     kinds = {"fused": ("Attention", "MultiHeadAttention"), "portable": ("Attention",)}[style]
-    assert len(nodes(everything / "model.onnx", *kinds)) == (models.LAYERS if fuses else 0)
+    assert len(nodes(everything / "model.onnx", *kinds)) == models.LAYERS
 
 
 def test_gelu_is_exact_but_where_products_are_in_int8(everything):
@@ -81,7 +80,7 @@ def test_every_product_of_weights_is_lower(everything, family, style):
         # Of the other families the quantiser of int4 leaves products with a constant of three dimensions.
         assert full == ([3, 3] if asks else []) or (not asks and name == "int4" and {*full} == {3})
     attention = nodes(everything / ARTIFACTS["int8"], "QAttention")
-    assert len(attention) == (models.LAYERS - asks if attention_is_one_node(family) and style == "fused" else 0)
+    assert len(attention) == (models.LAYERS - asks if packed(family) and style == "fused" else 0)
     least = 6 * models.LAYERS - (2 if asks else 0)
     assert len(nodes(everything / ARTIFACTS["int8"], "MatMulInteger")) + 3 * len(attention) >= least
     assert len(nodes(everything / ARTIFACTS["int4"], "MatMulNBits")) >= least

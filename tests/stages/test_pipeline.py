@@ -53,14 +53,7 @@ def test_parity_holds_and_is_written_down(pruned, exported, dense):
     for folder in (exported, dense):
         metrics = Manifest.read(folder).metrics
         assert metrics.export_max_abs <= 1e-3
-        fused = architectures.get(Manifest.read(folder).architecture).fuses_attention
-        assert metrics.fp32.attention == (models.LAYERS if fused else 0)
-
-
-@pytest.mark.parametrize("family", ["deberta-v3", "deberta-v2"])
-def test_an_attention_that_stays_unfused_is_said_in_one_line(tuned_folders, tmp_path, capsys, family):
-    dsee_compress.export(tuned_folders(family), output=tmp_path / "dense", precision="fp32")
-    assert capsys.readouterr().err.count("(all but the attention of deberta-v2)") == 1
+        assert metrics.fp32.attention == models.LAYERS
 
 
 @pytest.mark.optimum
