@@ -83,6 +83,20 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
+def without_bars() -> Iterator[None]:
+    """Without the bars that transformers 5 shows of loading weights, and transformers 4 of loading parts."""
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+@contextmanager
 def quiet(*loggers: str) -> Iterator[None]:
     """Without the warnings, and what these loggers say below an error, of libraries that talk of their insides."""
     found = [logging.getLogger(name) for name in loggers]

@@ -11,9 +11,14 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfA
 from .bert import BERT
 from .structure import register
 
+_HIDDEN = -1e4
+"""The score of what is hidden. Its exponential is 0, and it is not fp16's least number, which ONNX Runtime takes for
+infinity."""
+
 
 class _SelfAttention(DisentangledSelfAttention):
-    """With torch's own attention, which takes what positions add to the scores for a bias (He et al., equation 4)."""
+    """Exported with torch's own attention, which takes what positions add to the scores (He et al., equation 4) for its
+    mask, and is one node."""
 
     def forward(
         self,
@@ -23,9 +28,12 @@ class _SelfAttention(DisentangledSelfAttention):
         query_states: Tensor | None = None,
         relative_pos: Tensor | None = None,
         rel_embeddings: Tensor | None = None,
-    ) -> tuple[Tensor, None]:
+    ) -> Any:
         """hidden_states: (batch, tokens, width); attention_mask: (batch, 1, tokens, tokens), 0 for what is hidden."""
-        asked = hidden_states if query_states is None else query_states
+        if not torch.onnx.is_in_onnx_export():
+            given = (output_attentions, query_states, relative_pos, rel_embeddings)
+            return super().forward(hidden_states, attention_mask, *given)
+        asked, seen = hidden_states if query_states is None else query_states, attention_mask.bool()
         query, key, value = (
             self._heads(linear(x))
             for linear, x in (
@@ -34,15 +42,15 @@ class _SelfAttention(DisentangledSelfAttention):
                 (self.value_proj, hidden_states),
             )
         )
+        # The rows of padding hide every token, and are uniform: so they ask nothing.
+        query = query * (seen.sum(-1, keepdim=True) > 0)
+        bias = torch.zeros(())
         scale = (self.attention_head_size * (1 + len({"c2p", "p2c"} & {*self.pos_att_type}))) ** -0.5
-        # It swallows what it is added to, and is not the least number: the rows of padding, which hide every token, are
-        # uniform, as transformers has them and ONNX Runtime would not.
-        hidden = torch.finfo(query.dtype).min / 2
-        mask = torch.where(attention_mask.bool(), 0.0, hidden).to(query.dtype)
         if relative_pos is not None and rel_embeddings is not None:
-            mask = scale * self._of_positions(query, key, relative_pos, rel_embeddings) + mask
-        dropout = self.dropout.p if self.training else 0.0
-        mixed = nn.functional.scaled_dot_product_attention(query, key, value, mask, dropout, scale=scale)
+            bias = scale * self._of_positions(query, key, relative_pos, rel_embeddings)
+        mixed = nn.functional.scaled_dot_product_attention(
+            query, key, value, torch.where(seen, bias, _HIDDEN), scale=scale
+        )
         return mixed.transpose(1, 2).reshape(*asked.shape[:2], -1), None
 
     def _heads(self, projected: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PretrainedConfig, PreTrainedModel
@@ -149,8 +148,7 @@ def _pass(
         model.eval().requires_grad_(False)
         architectures.resize(model, heads, neurons)
         ids = torch.ones((1, length), dtype=torch.int64)
-        # Of torch's own attention the counter knows the products that it stands for.
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, _Yes():
+        with FlopCounterMode(display=False) as counter, _Yes():
             model(input_ids=ids, attention_mask=torch.ones_like(ids))
     modules = {name.partition(".")[2]: sum(kinds.values()) for name, kinds in counter.get_flop_counts().items()}
     parts = [_parts(layer, index, modules) for index, layer in enumerate(architectures.layers(model))]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .. import architectures, digests, loading, tasks
 from ..errors import UserError, first_line
-from ..progress import tell
+from ..progress import tell, without_bars
 from ..tasks import Spec
 from . import fit, weights
 
@@ -133,14 +133,15 @@ def load(
     config.update(tasks.of(task).config_entries(task))
     set_seed(seed)
     try:
-        model = architectures.auto_class(config).from_pretrained(
-            examined.folder,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            trust_remote_code=False,
-        )
+        with without_bars():
+            model = architectures.auto_class(config).from_pretrained(
+                examined.folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                trust_remote_code=False,
+            )
     except Exception as error:  # safetensors raises Exception itself
         raise UserError(f"model {location!r} cannot be loaded: {first_line(error)}") from error
     return architectures.take_apart(model).eval(), examined.tokenizer

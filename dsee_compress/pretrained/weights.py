@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import architectures
 from ..errors import UserError, first_line
-from ..progress import quiet
+from ..progress import quiet, without_bars
 from ..weights import check_tensors
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _expected(folder: Path, config: "PretrainedConfig") -> tuple["PreTrainedMode
     import torch
 
     try:
-        with quiet("transformers.modeling_utils"):
+        with quiet("transformers.modeling_utils"), without_bars():
             model, loading = architectures.auto_class(config).from_pretrained(
                 folder,
                 config=config,

@@ -17,8 +17,7 @@ def test_the_table_names_every_linear_of_a_layer(family):
 
 def test_taken_apart_a_model_is_what_it_was(family):
     ids, whole = torch.randint(5, 90, (3, 20)), models.whole(family)
-    apart = 1e-6 if family.startswith("deberta") else 0  # whose attention torch computes in one operator
-    torch.testing.assert_close(models.build(family)(ids).logits, whole(ids).logits, atol=apart, rtol=0)
+    assert torch.equal(models.build(family)(ids).logits, whole(ids).logits)
 
 
 @pytest.mark.parametrize("types", [["p2c", "c2p"], ["c2p"], ["p2c"], []])
@@ -69,17 +68,3 @@ def test_longest_input_is_what_the_model_takes(family):
         return
     with pytest.raises((IndexError, RuntimeError)):
         model(torch.full((1, longest + 1), 7))
-
-
-@pytest.mark.parametrize(
-    "changes", [{}, {"pos_att_type": ["c2p"]}, {"pos_att_type": ["p2c"]}, {"relative_attention": False}]
-)
-@pytest.mark.parametrize("family", ["deberta-v3", "deberta-v2"])
-def test_debertas_attention_in_one_operator_is_what_it_was(family, changes):
-    """Whatever it adds by relative position, and where the first token is padding, too."""
-    ids, mask = torch.randint(5, 90, (4, 30)), torch.arange(30) < torch.tensor([[30], [17], [4], [9]])
-    mask[3] = mask[3].flip(0)
-    whole = models.whole(family, **changes)
-    expected = whole(ids, attention_mask=mask.long()).logits
-    model = architectures.take_apart(whole)
-    torch.testing.assert_close(model(ids, attention_mask=mask.long()).logits, expected, atol=1e-6, rtol=0)

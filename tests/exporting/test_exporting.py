@@ -91,6 +91,16 @@ def test_the_last_layer_of_a_portable_graph_computes_the_first_token_alone(famil
     require_logits(path, model)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"pos_att_type": ["c2p"]}, {"pos_att_type": ["p2c"]}, {"relative_attention": False}], ids=str
+)
+def test_debertas_attention_is_one_node_whatever_it_adds_by_position(changes, tmp_path):
+    model = resized("deberta-v2", "unequal", **changes)
+    path = write(model, tmp_path / "model.onnx", "fused", 18)
+    require_fused(path)
+    require_logits(path, model)
+
+
 def by_token(path, batch=5, tokens=13) -> Counter[str]:
     """How many products and activations give something for each token, as ONNX Runtime reports the size of each."""
     import onnx
