@@ -169,7 +169,7 @@ def test_sums_and_normalisations_are_one_node_but_on_the_cpu(tmp_path):
 
 @pytest.mark.parametrize("place", ["left", "anywhere"])
 def test_padding_need_not_stand_at_the_end(family, place, graphs):
-    """The fusion's default masks by counting the real tokens, which is right only where they come first."""
+    """ONNX Runtime's Attention may count the real tokens, too, which is right only where they come first."""
     model = resized(family, "unequal")
     with Session(graphs.fused(family, "unequal"), threads=1) as session:
         batch = random_batches([(6, 15)], 200, session.inputs, pad_token=model.config.pad_token_id)[0]

@@ -116,4 +116,6 @@ def require_graph(model, style, opset, path, narrowed) -> None:
     sizes = {part: round(size * 1e6) for part, size in shares.megabytes(path).items()}
     # A frequency for each pair of a head's numbers, in layers of global and of local attention.
     angles = 2 * 4 * models.HEAD_SIZE // 2
-    assert sizes == in_fp32(model, one_query=False) + Counter(embeddings=angles)
+    wanted = in_fp32(model, one_query=False)
+    # transformers 4 multiplies them by places as a table, and transformers 5 as numbers of no part.
+    assert sizes in (wanted, wanted + Counter(embeddings=angles))

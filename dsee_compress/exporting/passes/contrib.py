@@ -47,10 +47,10 @@ def _padding(model: "Model") -> "Value | None":
 
 
 def _head_size(sizes: "Value") -> int | None:
-    """The last of the sizes that heads are brought apart by."""
+    """The last of the sizes that heads are brought apart by, if it is told."""
     node = sizes.producer()
     last = constant(node.inputs[-1] if node is not None and node.op_type == "Concat" else sizes)
-    return None if last is None else int(last.reshape(-1)[-1])
+    return None if last is None or last.reshape(-1)[-1] < 1 else int(last.reshape(-1)[-1])
 
 
 def _attention(padding: "Value", *, biased: bool) -> RewriteRule:
