@@ -17,8 +17,10 @@ def lower(model: Any, opset: int) -> None:
     import onnx
 
     said = next(entry for entry in model.model.opset_import if entry.domain == "")
+    if said.version <= opset:
+        return
     for node in model.nodes():
-        if node.domain or said.version <= opset:
+        if node.domain:
             continue
         try:
             known = onnx.defs.get_schema(node.op_type, opset)
@@ -34,4 +36,4 @@ def lower(model: Any, opset: int) -> None:
                 f"gate 'fusion' failed: {node.op_type} {node.name} has {newer[0]}, which opset {opset} has not; export "
                 f"with opset {said.version}"
             )
-    said.version = min(said.version, opset)
+    said.version = opset

@@ -70,7 +70,7 @@ def in_report(
     return {"writing": writing.describe(tuned, pruned, exported, validation)}
 
 
-def describe(model: PreTrainedModel, graph: Graph) -> str:
+def describe(graph: Graph) -> str:
     """As `Interface.describe`."""
     return "export " + ("in ONNX Runtime's operators" if graph == "fused" else "in standard operators")
 
@@ -83,7 +83,7 @@ def to_onnx(
     return decoder_graph.to_onnx(model, graph, opset), {"memory_bytes_per_token": 4 * values}
 
 
-def require_fused(model: PreTrainedModel, graph: Graph, written: Any, name: str) -> NodeCount:
+def require_fused(model: PreTrainedModel, written: Any, name: str) -> NodeCount:
     """As `Interface.require_fused`: one attention node a layer, and nothing left of attention or GELU in parts."""
     layers, found = len(architectures.layers(model)), fusion.count_nodes(written)
     if found.attention != layers or found.unfused:

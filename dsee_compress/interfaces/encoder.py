@@ -56,7 +56,7 @@ def in_report(
     return {}
 
 
-def describe(model: PreTrainedModel, graph: Graph) -> str:
+def describe(graph: Graph) -> str:
     """As `Interface.describe`."""
     return "export and fuse" if graph == "fused" else "export in standard operators"
 
@@ -75,7 +75,7 @@ def to_onnx(
     return written, {"narrowed": vars(narrowed)}
 
 
-def require_fused(model: PreTrainedModel, graph: Graph, written: Any, name: str) -> NodeCount:
+def require_fused(model: PreTrainedModel, written: Any, name: str) -> NodeCount:
     """As `Interface.require_fused`: an attention and a GELU node a layer."""
     return fusion.require_fused(written, name, len(architectures.layers(model)))
 

@@ -38,7 +38,7 @@ class Interface(Protocol):
         """
         ...
 
-    def describe(self, model: PreTrainedModel, graph: Graph) -> str:
+    def describe(self, graph: Graph) -> str:
         """What `to_onnx` does, in a few words."""
         ...
 
@@ -51,7 +51,7 @@ class Interface(Protocol):
         """
         ...
 
-    def require_fused(self, model: PreTrainedModel, graph: Graph, written: Any, name: str) -> NodeCount:
+    def require_fused(self, model: PreTrainedModel, written: Any, name: str) -> NodeCount:
         """Count the nodes of an OnnxModel; GateError, if they are not what a graph of this kind promises.
 
         name: that of its file.

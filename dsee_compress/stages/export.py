@@ -98,11 +98,11 @@ def _write_graphs(
     interface, style = interfaces.of(architectures.of(model).model_type), config.graph
 
     def save(graph: Any, name: Precision) -> None:
-        metrics[name] = vars(interface.require_fused(model, style, graph, ARTIFACTS[name]))
+        metrics[name] = vars(interface.require_fused(model, graph, ARTIFACTS[name]))
         files.save(graph, folder / ARTIFACTS[name], about(name))
 
     fp32 = folder / ARTIFACTS["fp32"]
-    with step(interface.describe(model, style)):
+    with step(interface.describe(style)):
         graph, figures = interface.to_onnx(model, style, config.opset, target.provider, tokenizer.model_input_names)
         metrics |= figures
         save(graph, "fp32")

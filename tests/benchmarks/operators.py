@@ -21,7 +21,7 @@ from dsee_compress.interfaces import encoder
 from . import finetune
 
 SHAPES = ((1, 32), (1, 128), (8, 32), (8, 128))
-OURS, SKIP, EXACT = "ours", "SkipLayerNormalization", "exact GELU"
+OURS, SKIP, EXACT = "ours", "Skip- and EmbedLayerNormalization", "exact GELU"
 UNDONE = {"fp32": (SKIP,), "int8": (SKIP, EXACT)}
 """By precision what ours does without; in fp32 its GELU is exact."""
 

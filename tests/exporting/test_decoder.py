@@ -72,7 +72,7 @@ def test_inputs_and_outputs_are_optimums_with_each_layers_own_heads(written, fam
 
 def test_each_layer_is_one_attention_node_and_the_mask_a_few(written, style):
     path, model = written
-    counted = decoder.require_fused(model, style, files.load(path), path.name)
+    counted = decoder.require_fused(model, files.load(path), path.name)
     assert counted.attention == decoders.LAYERS
     assert counted.nodes < 20 + 20 * decoders.LAYERS
     domains = {node.domain for node in onnx.load(path).graph.node}
@@ -131,7 +131,7 @@ def test_a_wrong_graph_is_caught(written, style, tmp_path):
     opened.graph.node.remove(next(node for node in opened.graph.node if node.op_type in kinds))
     onnx.save(opened, tmp_path / "model.onnx")
     with pytest.raises(GateError, match="has 2 attention nodes for 3 layers"):
-        decoder.require_fused(model, style, files.load(tmp_path / "model.onnx"), "model.onnx")
+        decoder.require_fused(model, files.load(tmp_path / "model.onnx"), "model.onnx")
 
 
 @pytest.mark.parametrize("name, least", [("fp16", 45), ("int8", 20), ("int4", 10)])
@@ -140,7 +140,7 @@ def test_lower_precisions_stay_near_with_a_past_too(written, style, name, least,
     lower = tmp_path / "model.onnx"
     graphs.lower(path, lower, name, RULES, list, decoder.PASSES)
     model.config.save_pretrained(tmp_path)
-    decoder.require_fused(model, style, files.load(lower), lower.name)
+    decoder.require_fused(model, files.load(lower), lower.name)
     batch = random_prompts([(4, 40)], decoders.VOCABULARY)[0]
     real = batch["attention_mask"] == 1
     with OnnxGenerator(path) as full, OnnxGenerator(lower) as small:

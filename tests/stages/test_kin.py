@@ -15,6 +15,32 @@ from ..evaluation.test_shares import in_fp32
 from ..fixtures import models
 
 
+def write_pruned(family, data, root, **update):
+    """A layer of two heads, and two of one, of a model that learnt its task; update: options of `finetune`."""
+    base = models.write_model(family, root / "pretrained")
+    options = {"batch_size": 16, "learning_rate": 1e-2}
+    tuned = dsee_compress.finetune(
+        model=str(base), data=str(data), output=root / "finetune", epochs=12, rank=3, sparse=5, **update, **options
+    )
+    assert Manifest.read(tuned).metrics.validation["accuracy"] >= 0.8
+    return dsee_compress.prune(
+        tuned, output=root / "prune", heads=0.67, neurons=0.3, allocation="global", retune_epochs=1, **options
+    )
+
+
+def require_exported(pruned, data, style, output) -> Manifest:
+    """In one attention node a layer, with the answers of PyTorch; returns what the export says of itself."""
+    folder = dsee_compress.export(pruned, output=output, graph=style, precision="fp32,int8", trim_vocabulary=str(data))
+    manifest = Manifest.read(folder)
+    assert sorted(manifest.structure.head_counts) == [1, 1, 2]
+    assert manifest.metrics.fp32.attention == models.LAYERS
+    assert manifest.metrics.export_max_abs < 1e-4 and manifest.metrics.vocabulary.after < models.VOCABULARY
+    dsee_compress.validate(folder, max_drop=0.9, max_compression_drop=0.9)
+    judged = json.loads((folder / "validation.json").read_text())
+    assert judged["predictions"]["pruned"] == judged["predictions"]["onnx_fp32"]
+    return manifest
+
+
 @pytest.fixture(scope="module", params=models.KIN)
 def kin(request):
     return request.param
@@ -23,30 +49,12 @@ def kin(request):
 @pytest.fixture(scope="module")
 def pruned(kin, data, tmp_path_factory):
     """A layer of two heads, and two of one."""
-    root = tmp_path_factory.mktemp(kin)
-    base = models.write_model(kin, root / "pretrained")
-    options = {"batch_size": 16, "learning_rate": 1e-2}
-    tuned = dsee_compress.finetune(
-        model=str(base), data=str(data), output=root / "finetune", epochs=12, rank=3, sparse=5, **options
-    )
-    assert Manifest.read(tuned).metrics.validation["accuracy"] >= 0.8
-    return dsee_compress.prune(
-        tuned, output=root / "prune", heads=0.67, neurons=0.3, allocation="global", retune_epochs=1, **options
-    )
+    return write_pruned(kin, data, tmp_path_factory.mktemp(kin))
 
 
 @pytest.mark.parametrize("style", ["fused", "portable"])
 def test_unequal_layers_are_exported(pruned, data, style, tmp_path):
-    folder = dsee_compress.export(
-        pruned, output=tmp_path / "export", graph=style, precision="fp32,int8", trim_vocabulary=str(data)
-    )
-    manifest = Manifest.read(folder)
-    assert sorted(manifest.structure.head_counts) == [1, 1, 2]
-    assert manifest.metrics.fp32.attention == models.LAYERS
-    assert manifest.metrics.export_max_abs < 1e-4 and manifest.metrics.vocabulary.after < models.VOCABULARY
-    dsee_compress.validate(folder, max_drop=0.9, max_compression_drop=0.9)
-    judged = json.loads((folder / "validation.json").read_text())
-    assert judged["predictions"]["pruned"] == judged["predictions"]["onnx_fp32"]
+    require_exported(pruned, data, style, tmp_path / "export")
 
 
 def test_padding_flops_and_sizes(pruned, tmp_path):

@@ -19,6 +19,7 @@ from dsee_compress.store.manifest import Manifest
 from ..evaluation.test_shares import in_fp32
 from ..fixtures import models
 from ..fixtures.graphs import resized
+from .test_kin import require_exported, write_pruned
 from .test_token_classification import write_tagged
 
 FAMILY = "modernbert"
@@ -27,32 +28,13 @@ FAMILY = "modernbert"
 @pytest.fixture(scope="module")
 def pruned(data, tmp_path_factory):
     """A layer of two heads, and two of one."""
-    root = tmp_path_factory.mktemp(FAMILY)
-    base = models.write_model(FAMILY, root / "pretrained")
-    options = {"batch_size": 16, "learning_rate": 1e-2}
-    update = {"rank": 3, "sparse": 5, "targets": ["query", "value", "ffn_gate"]}
-    tuned = dsee_compress.finetune(
-        model=str(base), data=str(data), output=root / "finetune", epochs=12, **update, **options
-    )
-    assert Manifest.read(tuned).metrics.validation["accuracy"] >= 0.8
-    return dsee_compress.prune(
-        tuned, output=root / "prune", heads=0.67, neurons=0.3, allocation="global", retune_epochs=1, **options
-    )
+    return write_pruned(FAMILY, data, tmp_path_factory.mktemp(FAMILY), targets=["query", "value", "ffn_gate"])
 
 
 @pytest.mark.parametrize("style", ["fused", "portable"])
 def test_unequal_layers_are_exported(pruned, data, style, tmp_path):
-    folder = dsee_compress.export(
-        pruned, output=tmp_path / "export", graph=style, precision="fp32,int8", trim_vocabulary=str(data)
-    )
-    manifest = Manifest.read(folder)
-    assert sorted(manifest.structure.head_counts) == [1, 1, 2]
-    assert manifest.metrics.fp32.attention == models.LAYERS
+    manifest = require_exported(pruned, data, style, tmp_path / "export")
     assert manifest.metrics.narrowed.nodes == 10 and manifest.metrics.narrowed.attention == 0
-    assert manifest.metrics.export_max_abs < 1e-4 and manifest.metrics.vocabulary.after < models.VOCABULARY
-    dsee_compress.validate(folder, max_drop=0.9, max_compression_drop=0.9)
-    judged = json.loads((folder / "validation.json").read_text())
-    assert judged["predictions"]["pruned"] == judged["predictions"]["onnx_fp32"]
 
 
 @pytest.mark.optimum

@@ -13,7 +13,7 @@ from onnxscript.rewriter import RewriteRule
 
 from .. import rewriting
 from ..rewriting import CONTRIB, constant
-from . import eager
+from . import eager, rotation
 
 if TYPE_CHECKING:
     from onnx_ir import Model, Node, Value
@@ -136,11 +136,6 @@ def _of_heads(
     return rewriting.named(found, str(node.name))
 
 
-def _turned(op: Any, x: Any, cosines: Any, sines: Any) -> Any:
-    """x: (batch, heads, tokens, head size); cosines, sines, of all sequences: (1, tokens, head size / 2)."""
-    return op.RotaryEmbedding(x, cosines, sines, _outputs=["turned"])
-
-
 def _turned_by_tables(op: Any, x: "Value", cosines: "Value", sines: "Value", turned: "Value") -> "Value":
     """By the angles as tables, from the first place on."""
     node = rewriting.node_of(turned)
@@ -165,7 +160,7 @@ def _gelu(op: Any, x: Any) -> Any:
 
 _RULES = (
     RewriteRule(_answers, _of_heads, _heads_are_known),
-    RewriteRule(_turned, _turned_by_tables),
+    RewriteRule(rotation.turned, _turned_by_tables),
     RewriteRule(_gelu_of_sum, lambda op, x, bias: op.BiasGelu(x, bias, _domain=CONTRIB), _adds_a_bias),
     RewriteRule(_gelu, lambda op, x: op.Gelu(x, _domain=CONTRIB)),
 )

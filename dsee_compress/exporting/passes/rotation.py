@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from onnx_ir import Value
 
 
-def _turned(op: Any, x: Any, cosines: Any, sines: Any) -> Any:
-    """x: (batch, heads, tokens, head size); cosines, sines: (1, tokens, head size / 2)."""
+def turned(op: Any, x: Any, cosines: Any, sines: Any) -> Any:
+    """The pattern of a rotation by the same angles for all sequences.
+
+    x: (batch, heads, tokens, head size); cosines, sines: (1, tokens, head size / 2).
+    """
     return op.RotaryEmbedding(x, cosines, sines, _outputs=["turned"])
 
 
@@ -29,4 +32,4 @@ def _once_a_sequence(op: Any, x: "Value", cosines: "Value", sines: "Value", turn
     return found
 
 
-RULES = (RewriteRule(_turned, _once_a_sequence, _once_for_all),)
+RULES = (RewriteRule(turned, _once_a_sequence, _once_for_all),)
