@@ -11,7 +11,6 @@ from unittest import mock
 
 import numpy as np
 import torch
-from optimum.commands import optimum_cli
 from transformers import AutoModelForSequenceClassification
 
 import dsee_compress
@@ -109,6 +108,8 @@ def optimum(arguments: list[Any], output: Path) -> Path:
 
     It runs in this process, which has imported already what takes it longest.
     """
+    from optimum.commands import optimum_cli  # it needs transformers 4.57
+
     if not output.exists():
         with folders.writing(output, overwrite=False) as folder:
             command = ["optimum-cli", *map(str, arguments), str(folder)]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from optimum.onnxruntime import ORTModelForSequenceClassification, ORTModelForTokenClassification
 from transformers import AutoTokenizer
 
 import dsee_compress
@@ -71,6 +70,8 @@ def _alike(exported: Path, folder: Path, task: str) -> dict[str, int]:
 
 
 def _labels(exported: Path, texts: list[str], bundle: dict[str, Any]) -> list[Any]:
+    from optimum.onnxruntime import ORTModelForSequenceClassification
+
     model = ORTModelForSequenceClassification.from_pretrained(exported, file_name="model.onnx")
     tokenizer = AutoTokenizer.from_pretrained(exported)
     found = []
@@ -84,6 +85,8 @@ def _labels(exported: Path, texts: list[str], bundle: dict[str, Any]) -> list[An
 
 
 def _entities(exported: Path, texts: list[str], bundle: dict[str, Any]) -> list[Any]:
+    from optimum.onnxruntime import ORTModelForTokenClassification
+
     model = ORTModelForTokenClassification.from_pretrained(exported, file_name="model.onnx")
     tokenizer = AutoTokenizer.from_pretrained(exported)
     found = []

@@ -45,6 +45,7 @@ def measured(tmp_path_factory):
         yield measure
 
 
+@pytest.mark.optimum
 def test_every_contestant_of_a_tiny_model_is_measured_and_counted(measured):
     rows = {row["contestant"]: row for row in measured(16)}
     ours = [f"ours, {precision}{cut}" for precision in ("fp32", "int8") for cut in ("", ", 25 %", ", 40 %")]
@@ -62,6 +63,7 @@ def test_every_contestant_of_a_tiny_model_is_measured_and_counted(measured):
     assert sizes[:3] == sorted(sizes[:3], reverse=True) and sizes[3:] == sorted(sizes[3:], reverse=True)
 
 
+@pytest.mark.optimum
 def test_what_is_measured_is_not_measured_again_and_what_is_made_is_not_made_again(measured, monkeypatch):
     first = measured(16)
     monkeypatch.setattr("optimum.commands.optimum_cli.main", None)
