@@ -24,14 +24,14 @@ def export(
     written = dsee_compress.export(folder, output=output, overwrite=overwrite, **options)
     manifest = ExportManifest.read(written)
     metrics = manifest.metrics
-    artifacts = [path for path in sorted(written.iterdir()) if path.suffix in (".onnx", ".ort")]
+    artifacts = [path for path in sorted(written.rglob("*")) if path.suffix in (".onnx", ".ort")]
     trimmed = metrics.vocabulary
     partly_fp32 = {"fp16": metrics.fp16, "int8_static": metrics.int8_static}
     kept = {name: made.fp32_nodes for name, made in partly_fp32.items() if made and made.fp32_nodes is not None}
     facts(
         "exported",
         {
-            **{path.name: f"{path.stat().st_size / 1e6:.1f} MB" for path in artifacts},
+            **{path.relative_to(written).as_posix(): f"{path.stat().st_size / 1e6:.1f} MB" for path in artifacts},
             "target, graph, opset": "{target}, {graph}, {opset}".format_map(manifest.config),
             **{f"fp32 within {name}": ", ".join(nodes) or "nothing" for name, nodes in kept.items()},
             **({"vocabulary": f"{trimmed.after:,} of {trimmed.before:,} tokens"} if trimmed else {}),

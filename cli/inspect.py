@@ -30,8 +30,9 @@ def inspect(folder: Annotated[Path, typer.Argument(help="Any stage's output.")])
     counts = zip(manifest.structure.head_counts, manifest.structure.neuron_counts, strict=True)
     rows = [[f"layer {index}", str(heads), str(neurons)] for index, (heads, neurons) in enumerate(counts)]
     listing("structure", ["", "heads", "neurons"], rows)
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    listing("files", ["", "MB"], [[path.name, f"{path.stat().st_size / 1e6:.2f}"] for path in files])
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sizes = [[path.relative_to(folder).as_posix(), f"{path.stat().st_size / 1e6:.2f}"] for path in files]
+    listing("files", ["", "MB"], sizes)
     facts("config", manifest.config)
     facts("metrics", _flat(manifest.metrics.model_dump()))
 

@@ -10,9 +10,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest(files: list[Path]) -> str:
-    """SHA-256 over the names and bytes of `files`, in the order of their names."""
+def digest(files: list[Path], folder: Path | None = None) -> str:
+    """SHA-256 over the names and bytes of `files`, in the order of their names: their paths in `folder` if given."""
+    named = [(path.name if folder is None else path.relative_to(folder).as_posix(), path) for path in files]
     total = hashlib.sha256()
-    for path in sorted(files, key=lambda path: path.name):
-        total.update(f"{path.name}\0{sha256(path)}\0".encode())
+    for name, path in sorted(named):
+        total.update(f"{name}\0{sha256(path)}\0".encode())
     return total.hexdigest()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from . import loading, tasks
 from .errors import UserError, first_line
+from .loading import CONFIG
 from .store.folders import MANIFEST
 from .store.manifest import Manifest, PruneManifest
 from .weights import load_tensors, load_weights, save_tensors, weights_of
@@ -25,6 +26,12 @@ def config_of(folder: Path) -> "PretrainedConfig":
         return config
     except Exception as error:  # transformers raises what a damaged entry happens to cause
         raise UserError(f"{folder}/config.json is missing or damaged; write the folder again") from error
+
+
+def home_of(graph: Path) -> Path:
+    """The folder that tells of the model in an ONNX file: where the file stands, or one above (see `layouts`)."""
+    above = graph.parent.parent
+    return above if not (graph.parent / CONFIG).is_file() and (above / CONFIG).is_file() else graph.parent
 
 
 def build(folder: Path) -> "PreTrainedModel":

@@ -1,11 +1,11 @@
-"""The options of the public functions, for type checkers: the same as in `configs.py`, which checks them when it runs.
+"""The options of the public functions, for type checkers: the same as in `configs`, which checks them when it runs.
 
 An option of several values takes one alone, too.
 """
 
 from typing import Literal, Required, TypedDict
 
-from .configs import Criterion, Decomposition, Graph, Precision, Role
+from .configs import Criterion, Decomposition, Graph, LayoutName, Precision, Role
 
 
 class _TrainingOptions(TypedDict, total=False):
@@ -78,6 +78,7 @@ class ExportOptions(TypedDict, total=False):
     precision: Precision | list[Precision] | None
     graph: Graph | None
     opset: int | None
+    layout: LayoutName
     block_size: int
     trim_vocabulary: str | None
     keep_texts: str | None

@@ -14,13 +14,13 @@ import functools
 import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import settings
 
 import dsee_compress
-from dsee_compress.stages.export import ARTIFACTS
+from dsee_compress.configs import Precision
 
 from .fixtures import decoder_stages, decoders, models, traces
 from .fixtures.graphs import Graphs
@@ -143,7 +143,7 @@ def everything_folders(pruned_folders: Folders) -> Callable[[str, str], Path]:
     @functools.cache
     def make(family: str, style: str) -> Path:
         pruned = pruned_folders(family)
-        return dsee_compress.export(pruned, output=pruned.parent / style, precision=[*ARTIFACTS], graph=style)
+        return dsee_compress.export(pruned, output=pruned.parent / style, precision=[*get_args(Precision)], graph=style)
 
     return make
 

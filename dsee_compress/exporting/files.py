@@ -14,6 +14,7 @@ LARGEST = 2**31 - 2**24
 """Bytes of weights above which they get a file of their own: 2 GB, and room for the graph."""
 _SMALL = 256
 """Bytes of weights that stay in a graph without its weights: shapes among them, which its own are inferred from."""
+_CONTRIB = "com.microsoft"
 
 
 def load(path: Path) -> Any:
@@ -37,16 +38,30 @@ def save(model: Any, path: Path, about: dict[str, str] | None = None) -> None:
 
     about: all that the file says of itself (see `metadata`).
     """
+    import onnx
+
     metadata.describe(model.model, about or {})
+    model.topological_sort()
+    domains = {entry.domain for entry in model.model.opset_import}
+    if _CONTRIB not in domains and any(node.domain == _CONTRIB for node in model.model.graph.node):
+        model.model.opset_import.add(domain=_CONTRIB, version=1)
     remove(path)
+    path.parent.mkdir(exist_ok=True)
     weights = sum(len(tensor.raw_data) for tensor in model.model.graph.initializer)
-    model.save_model_to_file(str(path), use_external_data_format=weights > LARGEST)
+    apart = {"save_as_external_data": True, "location": weights_of(path).name} if weights > LARGEST else {}
+    onnx.save_model(model.model, str(path), **apart)
+
+
+def weights_of(path: Path) -> Path:
+    """Where the weights of the graph in `path` are, if it does not hold them itself; Optimum and transformers.js look
+    for them by that name."""
+    return path.with_name(f"{path.name}_data")
 
 
 def remove(path: Path) -> None:
     """Remove the model in `path`, if there is one."""
     path.unlink(missing_ok=True)
-    path.with_name(f"{path.name}.data").unlink(missing_ok=True)
+    weights_of(path).unlink(missing_ok=True)
 
 
 def copied(model: Any) -> Any:

@@ -88,7 +88,7 @@ class ByLogits:
     def artifact(self, path: Path, provider: str) -> Iterator[Subject]:
         """As `Examination.artifact`."""
         with session.Session(path, provider) as live:
-            yield Subject(live.forward, models.config_of(path.parent))
+            yield Subject(live.forward, models.config_of(models.home_of(path)))
 
     def unchanged(self, alike: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
         """As `Examination.unchanged`."""

@@ -11,7 +11,9 @@ from ..configs import BenchmarkConfig
 from ..errors import UserError
 from ..evaluation import environment, latency, session
 from ..evaluation.latency import Setting
+from ..exporting.layouts import GRAPHS
 from ..interfaces import Interface
+from ..loading import CONFIG
 from ..progress import step, tell
 from ..store import folders, lineage, lock, watch
 from ..store.manifest import ExportManifest
@@ -61,7 +63,7 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
         tell(f"not measured here: the target is {manifest.config['target']}; {obstacle}")
     else:
         session.require_provider(provider)
-        vocabulary = min(model.vocab_size, *(_vocabulary(path.parent, model.vocab_size) for path in named.values()))
+        vocabulary = min(model.vocab_size, *(_vocabulary(path, model.vocab_size) for path in named.values()))
         for setting in settings:
             rows.append(_measure(interface, named, files, reference, vocabulary, setting))
     result = {
@@ -109,20 +111,19 @@ def _contestants(
         if named.keys() & theirs.keys():
             theirs = {f"baseline_{name}": path for name, path in theirs.items()}
         named = theirs | named
-    for prefix, files in others(config).items():
-        _require_another(files[0].parent, folder)
-        named |= {f"{prefix}/{path.name}": path for path in files}
-        identities[f"compare {prefix}"] = digests.digest(files)
+    for prefix, (other, files) in others(config).items():
+        _require_another(other, folder)
+        named |= {f"{prefix}/{path.relative_to(other).as_posix()}": path for path in files}
+        identities[f"compare {prefix}"] = digests.digest(files, other)
     return named, identities
 
 
-def others(config: BenchmarkConfig) -> dict[str, list[Path]]:
-    """The ONNX files of each folder to compare with, by the last parts of its path, as many as tell it from the others.
-
-    UserError for a folder without one.
+def others(config: BenchmarkConfig) -> dict[str, tuple[Path, list[Path]]]:
+    """Each folder to compare with and its ONNX files, by the last parts of its path, as many as tell it from the
+    others. UserError for a folder without one.
     """
     folders = list(dict.fromkeys(Path(other).resolve() for other in config.compare or []))
-    found = [sorted(folder.glob("*.onnx")) for folder in folders]
+    found = [sorted([*folder.glob("*.onnx"), *(folder / GRAPHS).glob("*.onnx")]) for folder in folders]
     for folder, files in zip(folders, found, strict=True):
         if not files:
             raise UserError(f"{folder} has no ONNX model to compare with")
@@ -131,7 +132,7 @@ def others(config: BenchmarkConfig) -> dict[str, list[Path]]:
     while len({*names}) < len(folders):
         count += 1
         names = ["/".join(folder.parts[-count:]) for folder in folders]
-    return dict(zip(names, found, strict=True))
+    return dict(zip(names, zip(folders, found, strict=True), strict=True))
 
 
 def _require_another(other: Path, folder: Path) -> None:
@@ -162,9 +163,10 @@ def _settings(config: BenchmarkConfig, provider: str, threads: list[int]) -> lis
     ]
 
 
-def _vocabulary(folder: Path, otherwise: int) -> int:
-    """Tokens that the model of a folder knows, as far as it says so."""
-    return models.config_of(folder).vocab_size if (folder / "config.json").is_file() else otherwise
+def _vocabulary(graph: Path, otherwise: int) -> int:
+    """Tokens that the model in an ONNX file knows, as far as its folder says so."""
+    folder = models.home_of(graph)
+    return models.config_of(folder).vocab_size if (folder / CONFIG).is_file() else otherwise
 
 
 def _measure(

@@ -15,21 +15,15 @@ from ..errors import UserError, first_line
 from ..evaluation import inputs, parity, session
 from ..evaluation.inputs import Batch
 from ..exporting import files, ort_format, precision
+from ..exporting.layouts import LAYOUTS
 from ..progress import step
 from ..store import folders, lineage, lock, outputs, watch
 from ..store.manifest import ExportManifest, Manifest
 from ..store.stage_metrics import ExportMetrics
 from ..targets import Target
+from ..tasks import Spec
 from . import common, vocabulary
 
-ARTIFACTS: dict[Precision, str] = {
-    "fp32": "model.onnx",
-    "fp16": "model_fp16.onnx",
-    "int8": "model_int8.onnx",
-    "int8_static": "model_int8_static.onnx",
-    "int4": "model_int4.onnx",
-}
-"""File of each precision; Optimum looks for the first by its name."""
 GENERATION_CONFIG = "generation_config.json"
 CALIBRATION_EXAMPLES = 256
 """Training examples that static int8 looks at."""
@@ -51,19 +45,23 @@ def export(source: Path, config: ExportConfig, output: Path, overwrite: bool = F
     if outputs.up_to_date(output, "export", resolved, {"parent": link.fingerprint, **read}, overwrite):
         return output
     session.runtime()
-    require_known(config, parent.architecture)
+    tokenizer = common.tokenizer_of(source)
+    require_known(config, parent.architecture, parent.task, tokenizer)
 
     metrics: dict[str, Any] = {"kind": "dense" if parent.stage == "finetune" else "pruned"}
-    model, tokenizer, generation_config = _loaded(source, parent, config, metrics)
+    model, tokenizer, generation_config = _loaded(source, parent, tokenizer, config, metrics)
     watch.require_steady()
     vocabulary.require_unchanged(config, read)
     with folders.writing(output, overwrite) as folder:
         model.config.save_pretrained(folder)
         about = partial(_about, parent, link.fingerprint, config, metrics)
-        _write_graphs(model, tokenizer, parent, folder, config, target, about, metrics)
+        there = _write_graphs(model, tokenizer, parent, folder, config, target, about, metrics)
         if target.ort_format:
             with step("write .ort"):
-                ort_format.write(folder)
+                ort_format.write(next(iter(there.values())).parent)
+        if entries := LAYOUTS[config.layout].entries(there):
+            model.config.update(entries)
+            model.config.save_pretrained(folder)
         if generation_config:
             folders.write_json(folder / GENERATION_CONFIG, generation_config)
         common.save_tokenizer(tokenizer, folder)
@@ -89,19 +87,21 @@ def _write_graphs(
     target: Target,
     about: Callable[[Precision], dict[str, str]],
     metrics: dict[str, Any],
-) -> None:
-    """Write the files of the precisions, each past its gates; what was measured on the way goes into `metrics`.
+) -> dict[Precision, Path]:
+    """Write the graphs of the precisions, each past its gates, and return where; what was measured on the way goes
+    into `metrics`.
 
     about: what a file says of itself.
     """
     assert config.precision is not None and config.graph is not None and config.opset is not None
     interface, style = interfaces.of(architectures.of(model).model_type), config.graph
+    paths = {name: folder / graph for name, graph in LAYOUTS[config.layout].graphs.items()}
 
     def save(graph: Any, name: Precision) -> None:
-        metrics[name] = vars(interface.require_fused(model, graph, ARTIFACTS[name]))
-        files.save(graph, folder / ARTIFACTS[name], about(name))
+        metrics[name] = vars(interface.require_fused(model, graph, paths[name].name))
+        files.save(graph, paths[name], about(name))
 
-    fp32 = folder / ARTIFACTS["fp32"]
+    fp32 = paths["fp32"]
     with step(interface.describe(style)):
         graph, figures = interface.to_onnx(model, style, config.opset, target.provider, tokenizer.model_input_names)
         metrics |= figures
@@ -121,6 +121,7 @@ def _write_graphs(
                 metrics[name] |= figures
     if "fp32" not in config.precision:
         files.remove(fp32)
+    return {name: path for name, path in paths.items() if name in config.precision}
 
 
 def resolve(config: ExportConfig) -> tuple[ExportConfig, Target]:
@@ -141,22 +142,38 @@ def resolve(config: ExportConfig) -> tuple[ExportConfig, Target]:
     return ExportConfig.parse(config.model_dump() | whole), target
 
 
-def require_known(config: ExportConfig, architecture: str) -> None:
-    """UserError if the resolved `config` asks for what models of this family are not exported in."""
+def require_known(config: ExportConfig, architecture: str, task: Spec, tokenizer: PreTrainedTokenizerBase) -> None:
+    """UserError if the resolved `config` asks for what models of this family are not exported in, or for a layout whose
+    readers run no such task or tokenizer."""
     known = ["fp32", *interfaces.of(architecture).PASSES]
     for name in config.precision or []:
         if name not in known:
             raise UserError(
                 f"precision {name} is not there for {architecture}, only {', '.join(known)}; choose of those"
             )
+    layout, asked = LAYOUTS[config.layout], (tasks.of(task).head, len(task.text))
+    if not layout.fits(*asked):
+        fitting = [name for name, other in LAYOUTS.items() if other.fits(*asked)]
+        raise UserError(
+            f"layout {config.layout} is not there for {task.name} of {' and '.join(map(repr, task.text))}; "
+            f"choose {' or '.join(fitting)}"
+        )
+    if layout.needs_fast_tokenizer and not tokenizer.is_fast:
+        raise UserError(
+            f"{config.layout} reads tokenizer.json, and the tokenizer of this model has none; use a fast tokenizer, or "
+            "another layout"
+        )
 
 
 def _loaded(
-    source: Path, parent: Manifest, config: ExportConfig, metrics: dict[str, Any]
+    source: Path,
+    parent: Manifest,
+    tokenizer: PreTrainedTokenizerBase,
+    config: ExportConfig,
+    metrics: dict[str, Any],
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
     """The model to export, its tokenizer and how it generates; what was measured on the way goes into `metrics`."""
     with step("load and merge"):
-        tokenizer = common.tokenizer_of(source)
         model = _merged(source, parent, tokenizer, metrics)
         generation_config = _generation_config(model, source)
     if config.trim_vocabulary is not None:
@@ -222,7 +239,8 @@ def _about(
 
 def artifacts(folder: Path, manifest: ExportManifest) -> dict[Precision, Path]:
     """The ONNX files of an export folder, by precision; UserError if one that it should hold is gone."""
-    paths = {name: folder / file for name, file in ARTIFACTS.items() if name in manifest.config["precision"]}
+    layout = LAYOUTS[manifest.config.get("layout", "optimum")]
+    paths = {name: folder / graph for name, graph in layout.graphs.items() if name in manifest.config["precision"]}
     for path in paths.values():
         if not path.is_file():
             raise UserError(f"{path} is missing; export again with --overwrite")

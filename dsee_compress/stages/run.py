@@ -74,7 +74,8 @@ def plan(config: RunConfig, run: Path, overwrite: bool = False) -> list[PlannedS
 
     tuned, dense, pruned, exported = (run / name for name in FOLDERS)
     against = config.benchmark.model_copy(update={"baseline": config.benchmark.baseline or str(dense)})
-    fp32 = config.export.model_copy(update={"precision": ["fp32"], "trim_vocabulary": None, "keep_texts": None})
+    plain = {"precision": ["fp32"], "layout": "optimum", "trim_vocabulary": None, "keep_texts": None}
+    fp32 = config.export.model_copy(update=plain)
     return [
         PlannedStage(
             "finetune",
@@ -139,7 +140,6 @@ def check(config: RunConfig, run: Path) -> list[str]:
         location, config.finetune.task, config.finetune.max_length, trusted=config.finetune.trust_remote_code
     )
     model, tokenizer = examined.config, examined.tokenizer
-    export.require_known(exported, model.model_type)
     architectures.require_length(model, "finetune.max_length", config.finetune.max_length)
     architectures.require_length(model, "prune.sequence_length", config.prune.sequence_length)
     benchmark.require_lengths(model, config.benchmark, "benchmark.")
@@ -147,6 +147,7 @@ def check(config: RunConfig, run: Path) -> list[str]:
     selection.require_reachable(_blank(model, config.finetune.model), config.prune)
     trained_on = data.locate(config.finetune.data)
     task = tasks.describe(trained_on, config.finetune)
+    export.require_known(exported, model.model_type, task, tokenizer)
     measured_on = data.locate(config.validation.data or trained_on)
     for where, split in dict.fromkeys([(trained_on, "validation"), (measured_on, config.validation.split)]):
         common.tell_read(**{split: tasks.encode(task.model_copy(update={"data": where}), split, tokenizer)})

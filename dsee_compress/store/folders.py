@@ -11,8 +11,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .. import distributed
@@ -102,6 +102,7 @@ def restore(folder: Path) -> None:
             for name in _users(replaced, place):
                 if os.path.lexists(place / name):
                     raise UserError(f"both {place} and {replaced} hold {name}; move one of them away")
+                (place / name).parent.mkdir(exist_ok=True)
                 (replaced / name).rename(place / name)
             fsync(place)
             shutil.rmtree(discarded, ignore_errors=True)
@@ -115,13 +116,24 @@ def _users(old: Path, new: Path) -> list[str]:
     """The names in `old` that neither its stage nor a later one of the same folder wrote."""
     own = listed(old)
     kept = []
-    for name in sorted(path.name for path in old.iterdir()):
+    for name in sorted(_names(old, own or ())):
         if name in {MANIFEST, *RESULTS, *_PARTIAL_RESULTS} or name in (own or ()):
             continue
         if own is None and (os.path.lexists(new / name) or any(fnmatch.fnmatch(name, known) for known in _KNOWN)):
             continue
         kept.append(name)
     return kept
+
+
+def _names(folder: Path, own: Collection[str]) -> Iterator[str]:
+    """What stands in a folder; of a folder in it that holds some of the stage's `own` files, what stands in that."""
+    ours = {parent.as_posix() for name in own for parent in PurePosixPath(name).parents} - {"."}
+    for path in folder.iterdir():
+        if path.name in ours and path.is_dir():
+            below = [name.removeprefix(f"{path.name}/") for name in own if name.startswith(f"{path.name}/")]
+            yield from (f"{path.name}/{name}" for name in _names(path, below))
+        else:
+            yield path.name
 
 
 def _require_free(new: Path, old: Path) -> None:

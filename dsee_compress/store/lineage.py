@@ -24,7 +24,7 @@ def fingerprint(folder: Path) -> str:
     """SHA-256 of a stage folder: its files and what its manifest says, but neither timings nor reports."""
     told = {"stage", "config", "architecture", "task", "structure"}
     described = json.dumps(Manifest.read(folder).model_dump(mode="json", include=told), sort_keys=True)
-    return hashlib.sha256((described + digest(contents(folder))).encode()).hexdigest()
+    return hashlib.sha256((described + digest(contents(folder), folder)).encode()).hexdigest()
 
 
 def parent_of(folder: Path, manifest: Manifest) -> Path | None:

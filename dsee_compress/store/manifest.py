@@ -11,6 +11,7 @@ from ..configs import (
     ExportConfig,
     FinetuneConfig,
     Graph,
+    LayoutName,
     Precision,
     PruneConfig,
     Role,
@@ -58,7 +59,7 @@ class Manifest(StrictConfig):
     seed: int
     metrics: Metrics
     files: list[str] | None = None
-    """Names of what the stage wrote beside this; None in folders of before it was listed."""
+    """Paths in the folder of what the stage wrote beside this; None in folders of before it was listed."""
 
     @classmethod
     def child_of(cls, parent: "Manifest", link: Parent, **own: Any) -> Self:
@@ -102,7 +103,7 @@ class Manifest(StrictConfig):
 
     def write(self, folder: Path) -> None:
         """Write it into `folder`, last of all: it lists what is there."""
-        files = sorted(path.name for path in folder.iterdir())
+        files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         content = self.model_copy(update={"files": files}).model_dump(mode="json", by_alias=True)
         folders.write_json(folder / MANIFEST, content)
 
@@ -147,6 +148,7 @@ class _Artifacts(StrictConfig, extra="ignore"):
     graph: Graph
     opset: int
     precision: list[Precision] = Field(min_length=1)
+    layout: LayoutName = "optimum"
 
 
 class ExportManifest(Manifest):

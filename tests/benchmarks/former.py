@@ -23,8 +23,8 @@ import dsee_compress
 from dsee_compress.evaluation import environment
 from dsee_compress.evaluation import latency as timing
 from dsee_compress.evaluation.bootstrap import Interval
+from dsee_compress.exporting.layouts import LAYOUTS
 from dsee_compress.models import config_of
-from dsee_compress.stages.export import ARTIFACTS
 
 from . import contestants, decoding, finetune, results
 
@@ -86,7 +86,10 @@ def measure(
     machine = environment.describe()
     for name, pair in made.items():
         for precision in PRECISIONS[kind]:
-            files = {when: folder / ARTIFACTS[precision] for when, folder in zip(("before", "now"), pair, strict=True)}
+            files = {
+                when: folder / LAYOUTS["optimum"].graphs[precision]
+                for when, folder in zip(("before", "now"), pair, strict=True)
+            }
             for batch, length in SHAPES[kind]:
                 setting = timing.Setting(batch, length, threads, "cpu", calls * rounds, rounds, warmup=2, seed=0)
                 taken, apart = (_calls if kind == "encoder" else _texts)(files, setting)

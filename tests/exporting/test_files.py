@@ -12,11 +12,12 @@ import pytest
 import dsee_compress
 from dsee_compress.evaluation import inputs, session
 from dsee_compress.exporting import files, metadata
-from dsee_compress.stages.export import ARTIFACTS
+from dsee_compress.exporting.layouts import LAYOUTS
 
 from ..fixtures import decoder_stages, models
 
-EVERY = list(ARTIFACTS)
+ARTIFACTS = [path.name for path in LAYOUTS["optimum"].graphs.values()]
+EVERY = list(LAYOUTS["optimum"].graphs)
 
 
 @pytest.fixture(scope="module", params=["fused", "portable"])
@@ -36,13 +37,13 @@ def test_every_precision_is_the_same_in_two_files(bert_tuned, style, tmp_path, m
     monkeypatch.setattr(files, "LARGEST", 2000)
     apart = dsee_compress.export(bert_tuned, output=tmp_path / "apart", **options)
     found = {path.name for path in apart.iterdir() if ".onnx" in path.name}
-    assert found == {name for file in ARTIFACTS.values() for name in (file, f"{file}.data")}
-    for file in ARTIFACTS.values():
-        assert not (whole / f"{file}.data").exists()
+    assert found == {name for file in ARTIFACTS for name in (file, f"{file}_data")}
+    for file in ARTIFACTS:
+        assert not (whole / f"{file}_data").exists()
         assert np.array_equal(logits(whole / file), logits(apart / file)), file
         assert metadata.read(apart / file)["precision"] == metadata.read(whole / file)["precision"]
         weights = sum(len(entry.raw_data) for entry in onnx.load(whole / file).graph.initializer)
-        assert (apart / f"{file}.data").stat().st_size < 1.2 * weights + 4096 * 100  # nothing is left of earlier ones
+        assert (apart / f"{file}_data").stat().st_size < 1.2 * weights + 4096 * 100  # nothing is left of earlier ones
     bundle = dsee_compress.bundle(apart, output=tmp_path / "bundle", precision="fp32")
     shutil.rmtree(apart)
     assert logits(bundle / "model.onnx").shape == (3, 2)
@@ -55,7 +56,7 @@ def test_what_was_in_two_files_leaves_nothing_behind(bert_tuned, tmp_path, monke
     with monkeypatch.context() as patched:
         patched.setattr(files, "LARGEST", 2000)
         files.save(files.load(path), path)
-    assert (made / "model.onnx.data").exists()
+    assert (made / "model.onnx_data").exists()
     files.save(files.load(path), path)
     assert sorted(entry.name for entry in made.glob("model*")) == ["model.onnx"]
     assert np.array_equal(logits(path), expected)
@@ -68,7 +69,7 @@ def opened(monkeypatch) -> Counter[tuple[str, str]]:
     real = builtins.open
 
     def counted(file, mode="r", *rest, **options):
-        if str(file).endswith((".onnx", ".data")):
+        if str(file).endswith((".onnx", "_data")):
             own = "ort.quant." in str(file)
             found["quantiser" if own else Path(file).name, "written" if "w" in mode else "read"] += 1
         return real(file, mode, *rest, **options)

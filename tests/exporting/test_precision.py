@@ -11,12 +11,13 @@ from dsee_compress.errors import UserError
 from dsee_compress.evaluation import session, shares
 from dsee_compress.evaluation.inputs import random_batches
 from dsee_compress.exporting import files, fusion, metadata, probe
-from dsee_compress.stages.export import ARTIFACTS
+from dsee_compress.exporting.layouts import LAYOUTS
 from dsee_compress.store import lineage
 from dsee_compress.store.manifest import Manifest
 
 from ..fixtures import models
 
+ARTIFACTS = LAYOUTS["optimum"].graphs
 EVERY = list(ARTIFACTS)
 DECIBELS = {"fp16": 40.0, "int8": 15.0, "int8_static": 15.0, "int4": 3.0}
 """At least so much signal over noise; the small models' logits are nearer to each other than a real model's."""
