@@ -75,6 +75,15 @@ def accuracy(title: str, metric: str, result: dict[str, Any]) -> None:
         )
 
 
+def readers(rows: list[dict[str, Any]]) -> None:
+    """What other libraries made of the folder, of validation.json or report.json."""
+    from dsee_compress.reporting import render
+
+    for row in rows:
+        versions = ", ".join(f"{name} {version}" for name, version in row["versions"].items())
+        line(f"readers: {row['reader']} ({versions}), {row['artifact']}: {render.equal(row)}")
+
+
 def latency(rows: list[dict[str, Any]], reference: str, environment: dict[str, Any]) -> None:
     """The rows of benchmark.json or report.json, one table a setting, and the machine that they were measured on."""
     for setting, some in groupby(rows, lambda row: (row["batch"], row["sequence_length"], row["threads"])):

@@ -10,7 +10,7 @@ import dsee_compress
 from dsee_compress.configs import ValidateConfig
 
 from .options import Overwrite, options_of
-from .printing import accuracy, wrote
+from .printing import accuracy, readers, wrote
 
 
 @options_of(ValidateConfig)
@@ -23,4 +23,5 @@ def validate(
     written = dsee_compress.validate(folder, overwrite=overwrite, **options)
     result = json.loads((written / "validation.json").read_text())
     accuracy(f"{result['examples']} {result['split']} examples", result["metric"], result)
+    readers(result["readers"])
     wrote(written)

@@ -52,8 +52,9 @@ class OnnxGenerator(GenerationMixin):
 
     def __init__(self, path: Path, provider: str = "cpu", threads: int | None = None) -> None:
         """Load `path`. UserError if the file is damaged or remembers nothing, or the provider is not there."""
-        self.config = models.config_of(path.parent)
-        self.generation_config = _generation_config(path.parent, self.config)
+        home = models.home_of(path)
+        self.config = models.config_of(home)
+        self.generation_config = _generation_config(home, self.config)
         self.device = torch.device(provider)
         self.dtype = torch.float32
         self._session = session.load(path, provider, threads)
@@ -70,6 +71,11 @@ class OnnxGenerator(GenerationMixin):
     def bytes_per_token(self) -> int:
         """What it remembers of a token, of one sequence."""
         return sum(tensor.nbytes for tensor in (self._empty(entry, 1, 1) for entry in self._past.values()))
+
+    @property
+    def heads(self) -> list[int]:
+        """Heads whose keys it remembers, a layer."""
+        return [entry.shape[1] for name, entry in self._past.items() if name.endswith(".key")]
 
     def can_generate(self) -> bool:
         """That it can: transformers asks."""

@@ -82,6 +82,14 @@ def ours_beside(report: dict[str, Any], row: dict[str, Any]) -> float | None:
     return same[0]["p50_ms"] if same else None
 
 
+def equal(reader: dict[str, Any]) -> str:
+    """What of a reader's answers is as ours, or why it was not asked."""
+    if "not_tried" in reader:
+        return f"not tried: {reader['not_tried']}"
+    within = f", within {reader['max_abs']:.1e}" if reader["max_abs"] else ""
+    return f"{reader['compared']} of {reader['texts']} texts{within}"
+
+
 def _environment(report: dict[str, Any], autoescape: bool = False) -> Environment:
     words = metrics.named(report["task"]["metric"])
     environment = Environment(
@@ -105,6 +113,8 @@ def _environment(report: dict[str, Any], autoescape: bool = False) -> Environmen
     environment.filters["slowest"] = lambda row: f"{max(map(max, row['raw_ms'])):.2f}"
     environment.filters["line"] = lambda text: " ".join(text.split())
     environment.filters["plainly"] = _plainly
+    environment.filters["versions"] = lambda row: ", ".join(f"{name} {own}" for name, own in row["versions"].items())
+    environment.filters["equal"] = equal
     environment.globals |= {
         "words": words,
         "points": " points" if words.scale == 100 else "",

@@ -93,7 +93,11 @@ def measured_here(path: Path, key: dict[str, Any]) -> bool:
         before = json.loads(path.read_text(encoding="utf-8"))["key"]
         elsewhere = [
             f"{what} ({changes})"
-            for name, what in (("machine", "on another machine"), ("versions", "with other versions"))
+            for name, what in (
+                ("machine", "on another machine"),
+                ("versions", "with other versions"),
+                ("readers", "with other readers"),
+            )
             if name in key and (changes := _changes(before.get(name, {}), key[name]))
         ]
         if elsewhere:

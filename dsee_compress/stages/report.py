@@ -128,6 +128,7 @@ def compose(chain: Chain, validation: dict[str, Any], measured: dict[str, Any]) 
         "gates": validation["gates"],
         "providers": validation["providers"],
         "not_validated": validation["not_validated"],
+        "readers": validation.get("readers", []),
         "latency": measured["latency"],
         "latency_grid": measured["grid"],
         "latency_not_measured": measured["not_measured"],

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
 
 from .. import data, distributed, interfaces, tasks
 from ..adapters import model as adapters
-from ..configs import ValidateConfig
+from ..configs import Precision, ValidateConfig
 from ..errors import GateError
-from ..evaluation import bootstrap, environment, parity, session
+from ..evaluation import bootstrap, environment, parity, readers, session
 from ..evaluation.bootstrap import Sampled
 from ..evaluation.inputs import Logits
 from ..interfaces import examination
@@ -21,7 +22,7 @@ from ..store import folders, lineage, lock, watch
 from ..store.manifest import ExportManifest, Manifest
 from ..tasks import Spec
 from . import common, places, vocabulary
-from .export import ARTIFACTS, artifacts
+from .export import artifacts
 from .places import Place
 
 RESULT = "validation.json"
@@ -35,8 +36,9 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
     """Measure every model on the way to `folder` on the same rows; write `validation.json` into it.
 
     Raises GateError, with the figures, if ONNX Runtime and PyTorch differ, if a precision costs more than
-    `max_drop`, or if the whole way costs more than `max_compression_drop`; nothing is written then. An artifact that
-    this machine does not run as its target does (`places`) is not asked, and its gates say so.
+    `max_drop`, if the whole way costs more than `max_compression_drop`, or if another library that is installed
+    (`readers`) answers otherwise; nothing is written then. An artifact that this machine does not run as its target
+    does (`places`) is not asked, and its gates say so.
     """
     manifest = Manifest.read(folder, "finetune", "prune", "export")
     asked = {}
@@ -54,7 +56,7 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
         "places": {name: [*place] for name, place in asked.items()},
     }
     if isinstance(manifest, ExportManifest):
-        key |= environment.of_answers()
+        key |= environment.of_answers() | {"readers": readers.installed()}
     if not overwrite and common.measured_here(folder / RESULT, key):
         return folder
     with step("read the data"):
@@ -68,9 +70,31 @@ def validate(folder: Path, config: ValidateConfig, overwrite: bool = False) -> P
         tell(f"{name} is {places.VERDICT}: {obstacle}")
     answers = _answers_of_lineage(chain, exams, asked)
     measured = _measured(exam, answers, alike, config, task, trimmed, asked)
+    read_by = _readers(folder, manifest, task, config, tokenizers[trimmed], asked)
     watch.require_steady()
-    folders.write_json(folder / RESULT, {"key": key, **measured})
+    folders.write_json(folder / RESULT, {"key": key, **measured, "readers": read_by})
     return folder
+
+
+def _readers(
+    folder: Path,
+    manifest: Manifest,
+    task: Spec,
+    config: ValidateConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: dict[str, Place],
+) -> list[dict[str, Any]]:
+    """What the other libraries that load an export make of its first artifact for the CPU; GateError as `validate`."""
+    on_cpu = [name for name, place in asked.items() if place == Place("cpu")]
+    if not isinstance(manifest, ExportManifest) or not on_cpu:
+        return []
+    kind, artifact = tasks.of(task), on_cpu[0]
+    named = {f"onnx_{precision}": path for precision, path in artifacts(folder, manifest).items()}
+    texts = kind.texts(task, config.split, readers.TEXTS)
+    with step("compare with other readers"):
+        return readers.compare(
+            readers.Question(folder, named[artifact], kind.head, tokenizer, manifest.task.max_length, texts), artifact
+        )
 
 
 def _missing(asked: dict[str, Place]) -> dict[str, str]:
@@ -166,7 +190,7 @@ def _metric_gates(
     order = ("pruned", "dense_finetuned", "onnx_fp32") if trimmed else ("onnx_fp32", "pruned", "dense_finetuned")
     full_precision = next((name for name in order if name in sampled), None)
     measured_or_missing = {*sampled, *missing}
-    exported = [name for name in map("onnx_{}".format, ARTIFACTS) if name in measured_or_missing]
+    exported = [name for name in map("onnx_{}".format, get_args(Precision)) if name in measured_or_missing]
     finals = exported or [name for name in sampled if name == "pruned"]
     gates = []
     for gate, reference, candidate, allowed in (

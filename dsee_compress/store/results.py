@@ -150,6 +150,23 @@ class _Gate(Known):
     verdict: str
 
 
+class _Reader(Known):
+    reader: str
+    versions: dict[str, str]
+    artifact: str
+    not_tried: str | None = None
+    """Why, of a reader that was not asked."""
+    texts: int | None = None
+    compared: str | None = None
+    max_abs: float | None = None
+
+    @model_validator(mode="after")
+    def _tried_or_not(self) -> Self:
+        if (self.not_tried is None) == (self.texts is None or self.compared is None or self.max_abs is None):
+            raise ValueError("a reader was either tried or not")
+        return self
+
+
 class _Validation(Known):
     key: _ValidationKey
     metric: MetricName
@@ -160,6 +177,7 @@ class _Validation(Known):
     other_metrics: dict[str, dict[Measured, float]]
     parity: dict[str, float | None]
     gates: list[_Gate]
+    readers: list[_Reader] = []
     predictions: dict[str, list[Any]]
 
     @model_validator(mode="after")

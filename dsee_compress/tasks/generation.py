@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -80,6 +81,10 @@ class Generation(Task[Options]):
         references(spec, "train")
         return spec
 
+    def texts(self, spec: Spec, split: str, count: int) -> list[tuple[str, ...]]:
+        """The first distinct sources of a split in their prompts."""
+        return [(_in_prompt(spec, source),) for source in islice(references(spec, split), count)]
+
     def encode(self, spec: Spec, split: str, tokenizer: "PreTrainedTokenizerBase") -> "Dataset":
         """Rows of prompt, target and end of text, one a reference, with `labels` IGNORED on the prompt; not padded.
 
@@ -138,6 +143,11 @@ class Generation(Task[Options]):
         }
 
 
+def _in_prompt(spec: Spec, source: str) -> str:
+    """What stands before the target of a source."""
+    return (spec.prompt or PROMPT).replace(SOURCE, source)
+
+
 def prompts(spec: Spec, split: str, tokenizer: "PreTrainedTokenizerBase") -> list[Prompt]:
     """The distinct sources of a split as prompts, in the order of their first rows.
 
@@ -161,8 +171,7 @@ def tokens_of(spec: Spec, sources: list[str], tokenizer: "PreTrainedTokenizerBas
         raise UserError("the tokenizer has no end-of-text token, and a model that writes has to know when to end")
     if not all(source.strip() for source in sources):
         raise UserError("a prompt is empty; give it some text")
-    template = spec.prompt or PROMPT
-    texts = [template.replace(SOURCE, source) for source in sources]
+    texts = [_in_prompt(spec, source) for source in sources]
     start = start_of(tokenizer)
     return [start + ids for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 

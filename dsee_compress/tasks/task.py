@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
@@ -171,6 +172,11 @@ class Task(ABC, Generic[_Options]):
         """The tokens that a model is given of each example of a split."""
         tokens: list[list[int]] = self.encode(spec, split, tokenizer)["input_ids"]
         return tokens
+
+    def texts(self, spec: Spec, split: str, count: int) -> list[tuple[str, ...]]:
+        """The first texts, or pairs, of a split, as a user would write them."""
+        found = text.read(spec.data, split, spec.text, spec.label)
+        return [values for _, values in islice(found.table.rows(found.text), count)]
 
     def fed(
         self, spec: Spec, texts: list[tuple[str, ...]], tokenizer: "PreTrainedTokenizerBase"

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import data as data_sets
@@ -118,6 +119,11 @@ class TokenClassification(Task[Options]):
         for example, ids in zip(rows["example"], rows["input_ids"], strict=True):
             found.setdefault(example, []).extend(ids)
         return [*found.values()]
+
+    def texts(self, spec: Spec, split: str, count: int) -> list[tuple[str, ...]]:
+        """The first texts of a split, with a space between words that are given."""
+        table, where = data_sets.read_split(spec.data, split), f"the {split} split of {spec.data}"
+        return [(row.text,) for row in islice(_rows(table, spec.text[0], spec.label, where), count)]
 
     def fed(
         self, spec: Spec, texts: list[tuple[str, ...]], tokenizer: "PreTrainedTokenizerBase"
