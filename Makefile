@@ -30,7 +30,17 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/dsee-compress run samples/quickstart.yaml --output runs/quickstart
 
-test: setup lint
+# transformers.js, which reads exported folders, where there is Node. Its scripts would fetch what a CPU does not need.
+JAVASCRIPT := tests/javascript
+ifneq ($(shell command -v npm),)
+NODE_MODULES := $(JAVASCRIPT)/node_modules/.package-lock.json
+endif
+
+$(JAVASCRIPT)/node_modules/.package-lock.json: $(JAVASCRIPT)/package-lock.json
+	npm ci --prefix $(JAVASCRIPT) --ignore-scripts --no-audit --no-fund
+	touch $@
+
+test: setup lint $(NODE_MODULES)
 	$(BIN)/python -m pytest -m timing tests
 	$(BIN)/python -m pytest $(SHARED) -m "not timing" tests
 
@@ -41,7 +51,7 @@ $(VENV_5)/.installed: pyproject.toml constraints.txt Makefile
 	$(VENV_5)/bin/pip install --quiet -c $(VENV_5)/constraints.txt $(TRANSFORMERS_5) -e ".[cpu,test]"
 	touch $@
 
-test-transformers-5: $(VENV_5)/.installed
+test-transformers-5: $(VENV_5)/.installed $(NODE_MODULES)
 	$(VENV_5)/bin/python -m pytest $(SHARED) -m "not optimum" tests/adapters tests/architectures tests/costs tests/data \
 		tests/evaluation tests/exporting tests/pretrained tests/pruning tests/tasks tests/training \
 		tests/stages/test_any_shape.py tests/stages/test_kin.py tests/stages/test_kin_decoders.py \
@@ -53,4 +63,4 @@ lint: setup
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(VENV_5) runs
+	rm -rf $(VENV) $(VENV_5) $(JAVASCRIPT)/node_modules runs

@@ -1,6 +1,7 @@
 """Our exports beside those of a former commit: as fast, with the same answers.
 
-    OMP_NUM_THREADS=2 python -m tests.benchmarks.former measure --commit f2939c7 --gpt2 runs/gpt2-small
+    OMP_NUM_THREADS=2 python -m tests.benchmarks.former measure --commit f2939c7 --models MiniLM BERT-base
+    OMP_NUM_THREADS=2 python -m tests.benchmarks.former measure --commit f2939c7 --models GPT-2 --gpt2 runs/gpt2-small
     python -m tests.benchmarks.former show
 
 The former code makes the stage folders that both export, in a worktree of its own. The files take their turns in one
@@ -31,15 +32,20 @@ from . import contestants, decoding, finetune, results
 RESULTS = Path(__file__).with_name("former.jsonl")
 PRECISIONS = {"encoder": ["fp32", "fp16", "int8", "int8_static", "int4"], "decoder": ["fp32", "int8", "int4"]}
 SHAPES = {"encoder": [(1, 32), (1, 128), (8, 128)], "decoder": [(1, 32), (1, 128)]}
+KINDS = {"MiniLM": "encoder", "BERT-base": "encoder", "GPT-2": "decoder"}
+"""What is measured; of BERT-base the shape, with random weights."""
 GOALS: dict[str, dict[str, Any]] = {"dense": {"heads": 0.0, "neurons": 0.0}, "25 %": {"flops_saved": 0.25}}
+_LEAST: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-9, "decomposition": "random"}
 TRAINING: dict[str, dict[str, Any]] = {
-    "encoder": {"epochs": 3, "learning_rate": 2e-3, "max_length": 64},
-    "decoder": {"task": "generation", "epochs": 1, "learning_rate": 1e-9, "decomposition": "random"},
+    "MiniLM": {"epochs": 3, "learning_rate": 2e-3, "max_length": 64},
+    "BERT-base": {"max_length": 64, **_LEAST},
+    "GPT-2": {"task": "generation", **_LEAST},
 }
-"""Of the encoder as much as static int8 asks for, of the decoder the least."""
+"""Of MiniLM as much as static int8 asks for, of the others the least."""
 RETUNING: dict[str, dict[str, Any]] = {
-    "encoder": {"retune_epochs": 1, "learning_rate": 2e-3},
-    "decoder": {"retune_epochs": 0, "criterion": "random"},
+    "MiniLM": {"retune_epochs": 1, "learning_rate": 2e-3},
+    "BERT-base": {"retune_epochs": 0, "criterion": "random"},
+    "GPT-2": {"retune_epochs": 0, "criterion": "random"},
 }
 INTENTS = Path(__file__).parents[2] / "samples" / "intents"
 Row = dict[str, Any]
@@ -62,28 +68,28 @@ def former(code: Path, stage: str, *arguments: str, output: Path, **options: Any
     return output
 
 
-def make(commit: str, kind: str, model: str, work: Path) -> dict[str, tuple[Path, Path]]:
+def make(commit: str, name: str, model: str, work: Path) -> dict[str, tuple[Path, Path]]:
     """The folders of the former code's exports and of ours, dense and pruned; what is in `work` is not made again."""
-    code = work / "code"
+    code, own, kind = work / "code", work / name, KINDS[name]
     if not code.exists():
         subprocess.run(["git", "worktree", "add", "--detach", str(code), commit], check=True)
-    data = INTENTS if kind == "encoder" else decoding.data(work / kind / "data")
-    tuned = former(code, "finetune", output=work / kind / "finetune", model=model, data=str(data), **TRAINING[kind])
+    data = INTENTS if kind == "encoder" else decoding.data(own / "data")
+    tuned = former(code, "finetune", output=own / "finetune", model=model, data=str(data), **TRAINING[name])
     made = {}
-    for number, (name, goal) in enumerate(GOALS.items()):
-        cut = work / kind / f"cut{number}"
-        former(code, "prune", str(tuned), output=cut, **RETUNING[kind], **goal)
+    for number, (goal, options) in enumerate(GOALS.items()):
+        cut = own / f"cut{number}"
+        former(code, "prune", str(tuned), output=cut, **RETUNING[name], **options)
         given = {"precision": PRECISIONS[kind]}
-        before = former(code, "export", str(cut), output=work / kind / f"cut{number}-before", **given)
-        made[name] = (before, dsee_compress.export(cut, output=work / kind / f"cut{number}-now", **given))
+        before = former(code, "export", str(cut), output=own / f"cut{number}-before", **given)
+        made[goal] = (before, dsee_compress.export(cut, output=own / f"cut{number}-now", **given))
     return made
 
 
 def measure(
-    commit: str, kind: str, made: dict[str, tuple[Path, Path]], threads: int, rounds: int, calls: int
+    commit: str, of: str, made: dict[str, tuple[Path, Path]], threads: int, rounds: int, calls: int
 ) -> Iterator[Row]:
     """A row a model, precision and shape: times of both files, their ratio, and how far their answers are apart."""
-    machine = environment.describe()
+    machine, kind = environment.describe(), KINDS[of]
     for name, pair in made.items():
         for precision in PRECISIONS[kind]:
             files = {
@@ -94,7 +100,7 @@ def measure(
                 setting = timing.Setting(batch, length, threads, "cpu", calls * rounds, rounds, warmup=2, seed=0)
                 taken, apart = (_calls if kind == "encoder" else _texts)(files, setting)
                 yield {
-                    **{"kind": kind, "model": name, "precision": precision, "batch": batch, "length": length},
+                    **{"of": of, "kind": kind, "model": name, "precision": precision, "batch": batch, "length": length},
                     "commit": commit,
                     "p50_ms": {when: float(np.median(samples)) for when, samples in taken.items()},
                     "times_as_fast": timing.speedup(taken["before"], taken["now"]).as_json(),
@@ -131,11 +137,11 @@ def _texts(files: dict[str, Path], setting: timing.Setting) -> tuple[dict[str, t
 def show(rows: list[Row]) -> str:
     """One line a model and precision, one column a shape: milliseconds before and now, and the ratio."""
     lines = []
-    for kind in dict.fromkeys(row["kind"] for row in rows):
-        mine = [row for row in rows if row["kind"] == kind]
+    for of in dict.fromkeys(row["of"] for row in rows):
+        mine = [row for row in rows if row["of"] == of]
         shapes = list(dict.fromkeys((row["batch"], row["length"]) for row in mine))
         lines += [
-            f"| {kind} | " + " | ".join(f"{batch} × {length}" for batch, length in shapes) + " | answers apart |",
+            f"| {of} | " + " | ".join(f"{batch} × {length}" for batch, length in shapes) + " | answers apart |",
             "| --- |" + " --- |" * (len(shapes) + 1),
         ]
         for model, precision in dict.fromkeys((row["model"], row["precision"]) for row in mine):
@@ -157,7 +163,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["measure", "show"])
     parser.add_argument("--commit", help="of the former code")
-    parser.add_argument("--gpt2", type=Path, help="folder of a pretrained GPT-2, which is measured, too")
+    parser.add_argument("--models", nargs="+", choices=KINDS, default=["MiniLM"])
+    parser.add_argument("--gpt2", type=Path, help="folder of a pretrained GPT-2")
     parser.add_argument("--work", type=Path, default=Path("runs/former"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=10)
@@ -165,11 +172,15 @@ def main() -> None:
     given = parser.parse_args()
     if given.what == "measure":
         work = given.work.resolve()
-        field = {"encoder": finetune.MINILM} | ({"decoder": str(given.gpt2.resolve())} if given.gpt2 else {})
-        made = {kind: make(given.commit, kind, model, work) for kind, model in field.items()}
-        for kind in field:
-            calls = given.calls if kind == "encoder" else max(given.calls // 10, 1)
-            for row in measure(given.commit, kind, made[kind], given.threads, given.rounds, calls):
+        models = {
+            "MiniLM": lambda: finetune.MINILM,
+            "BERT-base": lambda: contestants.bert_base(work / "bert-base"),
+            "GPT-2": lambda: str(given.gpt2.resolve()),
+        }
+        made = {name: make(given.commit, name, models[name](), work) for name in given.models}
+        for name in given.models:
+            calls = given.calls if KINDS[name] == "encoder" else max(given.calls // 10, 1)
+            for row in measure(given.commit, name, made[name], given.threads, given.rounds, calls):
                 with RESULTS.open("a") as file:
                     file.write(json.dumps(row) + "\n")
     print(show(results.read(RESULTS)))

@@ -40,7 +40,10 @@ def pruned(bert: Path, root: Path, task: str, column: str) -> Path:
         rows = [{"tokens": WORDS[index % 2], column: labels[index % 2]} for index in range(16)]
     else:
         options["text"] = ["question", "answer"]
-        rows = [dict(zip(options["text"], PAIRS[index % 2]), **{column: labels[index % 2]}) for index in range(16)]
+        rows = [
+            {"question": PAIRS[index % 2][0], "answer": PAIRS[index % 2][1], column: labels[index % 2]}
+            for index in range(16)
+        ]
     (root / "data").mkdir()
     for split in ("train", "validation"):
         write_jsonl(root / "data" / f"{split}.jsonl", rows)
@@ -177,9 +180,7 @@ def test_every_stage_after_it_finds_the_graphs(for_javascript, tmp_path):
     writer, other = for_javascript["text-generation"], for_javascript["token-classification"]
     assert dsee_compress.generate(writer, ["name : Aromi"], max_new_tokens=3, precision="int8")
     folder = for_javascript["text-classification"]
-    dsee_compress.benchmark(
-        folder, samples=10, rounds=1, warmup=1, sequence_length=16, threads=1, compare=[str(other)]
-    )
+    dsee_compress.benchmark(folder, samples=10, rounds=1, warmup=1, sequence_length=16, threads=1, compare=[str(other)])
     rows = json.loads((folder / "benchmark.json").read_text())["latency"]
     assert f"{other.name}/onnx/model.onnx" in {row["artifact"] for row in rows}
     bundle = dsee_compress.bundle(folder, output=tmp_path / "bundle")
