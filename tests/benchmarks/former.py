@@ -13,7 +13,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,12 @@ RETUNING: dict[str, dict[str, Any]] = {
     "GPT-2": {"retune_epochs": 0, "criterion": "random"},
 }
 INTENTS = Path(__file__).parents[2] / "samples" / "intents"
+DATA: dict[str, Callable[[Path], Path]] = {
+    "MiniLM": lambda folder: INTENTS,
+    "BERT-base": contestants.data,
+    "GPT-2": decoding.data,
+}
+"""Where the data is, or is written."""
 Row = dict[str, Any]
 
 _STAGE = """
@@ -73,8 +79,9 @@ def make(commit: str, name: str, model: str, work: Path) -> dict[str, tuple[Path
     code, own, kind = work / "code", work / name, KINDS[name]
     if not code.exists():
         subprocess.run(["git", "worktree", "add", "--detach", str(code), commit], check=True)
-    data = INTENTS if kind == "encoder" else decoding.data(own / "data")
-    tuned = former(code, "finetune", output=own / "finetune", model=model, data=str(data), **TRAINING[name])
+    tuned = former(
+        code, "finetune", output=own / "finetune", model=model, data=str(DATA[name](own / "data")), **TRAINING[name]
+    )
     made = {}
     for number, (goal, options) in enumerate(GOALS.items()):
         cut = own / f"cut{number}"
