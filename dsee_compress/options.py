@@ -1,4 +1,4 @@
-"""The options of the public functions, for type checkers: the same as in `configs.py`, which checks them when it runs.
+"""The options of the public functions, for type checkers: the same as in `configs`, which checks them when it runs.
 
 An option of several values takes one alone, too.
 """
@@ -122,6 +122,13 @@ class BundleOptions(TypedDict, total=False):
 
     precision: Precision | None
     max_new_tokens: int
+
+
+class PushOptions(TypedDict, total=False):
+    """Of `push`."""
+
+    license: str | None
+    private: bool
 
 
 class GenerateOptions(_DecodingOptions, total=False):

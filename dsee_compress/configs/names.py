@@ -1,0 +1,9 @@
+"""What options choose from, by name."""
+
+from typing import Literal
+
+Role = Literal["query", "key", "value", "attention_output", "ffn_in", "ffn_gate", "ffn_out"]
+Precision = Literal["fp32", "fp16", "int8", "int8_static", "int4"]
+Graph = Literal["fused", "portable"]
+Decomposition = Literal["grebsmo", "magnitude", "random", "svd"]
+Criterion = Literal["auto", "delta", "combined", "magnitude", "slimming", "taylor", "random"]
