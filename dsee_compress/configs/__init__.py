@@ -14,7 +14,7 @@ from .deployment import (
     PushConfig,
     ValidateConfig,
 )
-from .names import Criterion, Decomposition, Graph, Precision, Role
+from .names import Criterion, Decomposition, Graph, Precision, Role, Tracker
 from .recipe import RunConfig
 from .training import FinetuneConfig, ImportPeftConfig, PruneConfig, SourceConfig, UpdateConfig
 
@@ -37,6 +37,7 @@ __all__ = [
     "Role",
     "RunConfig",
     "SourceConfig",
+    "Tracker",
     "UpdateConfig",
     "ValidateConfig",
 ]

@@ -6,4 +6,5 @@ Role = Literal["query", "key", "value", "attention_output", "ffn_in", "ffn_gate"
 Precision = Literal["fp32", "fp16", "int8", "int8_static", "int4"]
 Graph = Literal["fused", "portable"]
 Decomposition = Literal["grebsmo", "magnitude", "random", "svd"]
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
 Criterion = Literal["auto", "delta", "combined", "magnitude", "slimming", "taylor", "random"]
