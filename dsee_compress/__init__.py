@@ -17,6 +17,7 @@ from .configs import (
     GenerateConfig,
     ImportPeftConfig,
     PruneConfig,
+    PushConfig,
     ValidateConfig,
 )
 from .errors import GateError, UserError
@@ -28,6 +29,7 @@ from .options import (
     GenerateOptions,
     ImportPeftOptions,
     PruneOptions,
+    PushOptions,
     ValidateOptions,
 )
 from .strict import StrictConfig
@@ -47,6 +49,7 @@ __all__ = [
     "import_peft",
     "load",
     "prune",
+    "push",
     "report",
     "run",
     "validate",
@@ -167,6 +170,18 @@ def report(run: Folder, *, add: Iterable[Folder] = ()) -> Path:
     from .stages import report as stage
 
     return stage.report(Path(run), [Path(path) for path in add])
+
+
+@_options_of(PushConfig)
+def push(run: Folder, repo: str, **options: Unpack[PushOptions]) -> str:
+    """Put the export of a reported run into the repository `repo` of the hub, with a card; returns the commit's URL.
+
+    The token is the one that huggingface_hub finds: HF_TOKEN, or that of `hf auth login`.
+    """
+    config = PushConfig.parse(options)
+    from .stages import push as stage
+
+    return stage.push(Path(run), repo, config)
 
 
 def run(

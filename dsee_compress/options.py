@@ -5,7 +5,7 @@ An option of several values takes one alone, too.
 
 from typing import Literal, Required, TypedDict
 
-from .configs import Criterion, Decomposition, Graph, LayoutName, Precision, Role
+from .configs import Criterion, Decomposition, Graph, LayoutName, Precision, Role, Tracker
 
 
 class _TrainingOptions(TypedDict, total=False):
@@ -17,6 +17,7 @@ class _TrainingOptions(TypedDict, total=False):
     seed: int
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["auto", "fp32", "bf16", "fp16"]
+    report_to: Tracker | list[Tracker] | None
 
 
 class _SourceOptions(TypedDict, total=False):
@@ -123,6 +124,13 @@ class BundleOptions(TypedDict, total=False):
 
     precision: Precision | None
     max_new_tokens: int
+
+
+class PushOptions(TypedDict, total=False):
+    """Of `push`."""
+
+    license: str | None
+    private: bool
 
 
 class GenerateOptions(_DecodingOptions, total=False):

@@ -26,7 +26,7 @@ class StrictConfig(BaseModel):
             raise UserError(_sentence(cls, error, where)) from error
 
     def resolved(self) -> dict[str, Any]:
-        """Every option with its value, as plain JSON types."""
+        """Every option that may change the result, with its value, as plain JSON types."""
         return self.model_dump(mode="json", by_alias=True)
 
 

@@ -15,11 +15,11 @@ from dsee_compress.configs import (
     GenerateConfig,
     ImportPeftConfig,
     PruneConfig,
-    StrictConfig,
     ValidateConfig,
 )
 from dsee_compress.errors import UserError, one_line, shown
 from dsee_compress.option_types import pattern_error
+from dsee_compress.strict import StrictConfig
 
 CONFIGS = (
     FinetuneConfig,

@@ -23,12 +23,13 @@ FUNCTIONS = {
     "validate": (configs.ValidateConfig, options.ValidateOptions),
     "benchmark": (configs.BenchmarkConfig, options.BenchmarkOptions),
     "bundle": (configs.BundleConfig, options.BundleOptions),
+    "push": (configs.PushConfig, options.PushOptions),
     "generate": (configs.GenerateConfig, options.GenerateOptions),
 }
 PROGRAM = """
 from pathlib import Path
 
-from dsee_compress import benchmark, bundle, export, finetune, generate, import_peft, prune, validate
+from dsee_compress import benchmark, bundle, export, finetune, generate, import_peft, prune, push, validate
 from dsee_compress.store.manifest import ExportManifest, PruneManifest
 
 finetune(model="m", data="d", output="out", epochs=3, targets=["query", "value"], rank_pattern={"query": 4})
@@ -50,6 +51,8 @@ bundle("in", output="out", precision="int8")
 bundle("in", output="out", precisions="int8")  # error
 generate("in", ["a"], temperature=0.8, top_p=0.9)
 generate("in", ["a"], top_k=5)  # error
+push("run", "owner/name", license="mit", private=True)
+push("run", "owner/name", public=True)  # error
 PruneManifest.read(Path("in")).metrics.merge_max_abs + 1.0
 PruneManifest.read(Path("in")).metrics.merge_max + 1.0  # error
 ExportManifest.read(Path("in")).metrics.fp32.attention + 1

@@ -11,9 +11,10 @@ from .deployment import (
     ExportConfig,
     GenerateConfig,
     Precisions,
+    PushConfig,
     ValidateConfig,
 )
-from .names import Criterion, Decomposition, Graph, LayoutName, Precision, Role
+from .names import Criterion, Decomposition, Graph, LayoutName, Precision, Role, Tracker
 from .recipe import RunConfig
 from .training import FinetuneConfig, ImportPeftConfig, PruneConfig, SourceConfig, UpdateConfig
 
@@ -33,9 +34,11 @@ __all__ = [
     "Precision",
     "Precisions",
     "PruneConfig",
+    "PushConfig",
     "Role",
     "RunConfig",
     "SourceConfig",
+    "Tracker",
     "UpdateConfig",
     "ValidateConfig",
 ]

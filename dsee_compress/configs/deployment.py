@@ -153,6 +153,19 @@ class BundleConfig(StrictConfig):
     max_new_tokens: Count = Field(64, description="For generation: tokens after which a text is cut.")
 
 
+class PushConfig(StrictConfig):
+    """Options of `push`."""
+
+    license: str | None = Field(
+        None,
+        pattern="^[a-z0-9][a-z0-9.+-]*$",
+        description="The licence that the card names, as the hub spells it: apache-2.0, mit, other. None if not given.",
+    )
+    private: bool = Field(
+        False, description="Make a new repository private; one that is there stays as visible as it is."
+    )
+
+
 class GenerateConfig(DecodingConfig):
     """Options of `generate`."""
 

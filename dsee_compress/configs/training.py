@@ -26,7 +26,7 @@ from ..option_types import (
 )
 from ..strict import StrictConfig
 from ..tasks import MetricName, TaskName, classification, generation
-from .names import Criterion, Decomposition, Role
+from .names import Criterion, Decomposition, Role, Tracker
 
 _GOALS = ("flops_saved", "heads", "neurons", "weights", "semi_structured")
 
@@ -49,6 +49,12 @@ class _TrainingConfig(StrictConfig):
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Arithmetic in training; auto is bf16 on a CUDA card that has it, else fp32."
+    )
+    report_to: Annotated[list[Tracker], BeforeValidator(split_commas)] | None = Field(
+        None,
+        exclude=True,  # a model is the same whoever is told of its training
+        description="Who is told of loss and learning rate after each epoch: tensorboard (in OUTPUT.tensorboard, "
+        "beside the output), wandb, mlflow; nobody if not given.",
     )
 
 

@@ -65,7 +65,12 @@ def _speedup(row: dict[str, Any]) -> dict[str, Any]:
 
 def markdown(report: dict[str, Any]) -> str:
     """The report as Markdown."""
-    return _environment(report).get_template("report.md.jinja").render(report=report, headline=headline(report))
+    return page("report.md.jinja", report)
+
+
+def page(template: str, report: dict[str, Any], **beside: Any) -> str:
+    """A report in a template of Markdown, which is told more than that."""
+    return _environment(report).get_template(template).render(report=report, headline=headline(report), **beside)
 
 
 def html(report: dict[str, Any], figures: dict[str, Picture]) -> str:

@@ -90,7 +90,7 @@ def bundle(source: Path, config: BundleConfig, output: Path, overwrite: bool = F
             _fill(folder, source, model, described)
             _require_same_tokens(folder, common.tokenizer_of(source), parent)
             manifest = BundleManifest.child_of(
-                _without_paths(parent),
+                common.without_paths(parent),
                 link.model_copy(update={"path": f"../{source.resolve().name}"}),
                 config=resolved,
                 structure=parent.structure,
@@ -114,12 +114,6 @@ def _require_apart(source: Path, output: Path) -> None:
     inner, outer = output.resolve(), source.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         raise UserError(f"the output {output} would lie in {source}, or hold it; choose an output beside it")
-
-
-def _without_paths(manifest: ExportManifest) -> ExportManifest:
-    """What a bundle, which leaves this machine, says of what it was made from."""
-    task = manifest.task.model_copy(update={"data": naming.named(manifest.task.data)})
-    return manifest.model_copy(update={"base": naming.named(manifest.base), "task": task})
 
 
 def _choose(source: Path, manifest: ExportManifest, asked: str | None) -> tuple[str, Path]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import interfaces, loading, tasks
+from .. import interfaces, loading, naming, tasks
 from ..errors import UserError
 from ..evaluation import inputs, parity
 from ..evaluation.inputs import Logits
@@ -15,6 +15,7 @@ from ..evaluation.parity import Gate, Parity
 from ..interfaces import examination
 from ..progress import tell
 from ..store import outputs
+from ..store.manifest import ExportManifest
 from ..tasks import Collator, Spec
 
 GATE_ROWS = 64
@@ -37,6 +38,19 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         tokenizer.backend_tokenizer.no_padding()
         tokenizer.backend_tokenizer.no_truncation()
     tokenizer.save_pretrained(folder)
+
+
+def without_paths(manifest: ExportManifest) -> ExportManifest:
+    """What an export says of itself where it leaves this machine: names stand where paths do."""
+    parent, task = manifest.parent, manifest.task
+    return manifest.model_copy(
+        update={
+            "base": naming.named(manifest.base),
+            "task": task.model_copy(update={"data": naming.named(task.data)}),
+            "config": naming.named_options(manifest.config),
+            "parent": parent and parent.model_copy(update={"path": f"../{Path(parent.path).name}"}),
+        }
+    )
 
 
 class GateRows:

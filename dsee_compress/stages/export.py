@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import architectures, digests, distributed, interfaces, models, naming, targets, tasks
 from ..adapters import model as adapters
-from ..configs import OPSETS, ExportConfig, Precision
+from ..configs import OPSETS, ExportConfig, LayoutName, Precision
 from ..errors import UserError, first_line
 from ..evaluation import inputs, parity, session
 from ..evaluation.inputs import Batch
@@ -237,10 +237,16 @@ def _about(
     }
 
 
+def layout_of(manifest: ExportManifest) -> LayoutName:
+    """The layout of an export folder; of before there were others, Optimum's."""
+    name: LayoutName = manifest.config.get("layout", "optimum")
+    return name
+
+
 def artifacts(folder: Path, manifest: ExportManifest) -> dict[Precision, Path]:
     """The ONNX files of an export folder, by precision; UserError if one that it should hold is gone."""
-    layout = LAYOUTS[manifest.config.get("layout", "optimum")]
-    paths = {name: folder / graph for name, graph in layout.graphs.items() if name in manifest.config["precision"]}
+    graphs = LAYOUTS[layout_of(manifest)].graphs
+    paths = {name: folder / graph for name, graph in graphs.items() if name in manifest.config["precision"]}
     for path in paths.values():
         if not path.is_file():
             raise UserError(f"{path} is missing; export again with --overwrite")

@@ -15,7 +15,7 @@ from ..pruning import selection
 from ..store import folders, lock, outputs, resume, versions
 from ..store.manifest import FinetuneManifest
 from ..store.stage_metrics import Fed, FinetuneMetrics, Training
-from ..training import losses, trainer
+from ..training import losses, trackers, trainer
 from . import common
 
 
@@ -32,6 +32,7 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
     if outputs.up_to_date(output, "finetune", resolved, inputs, overwrite):
         return output
     trainer.resolve_precision(config.precision, trainer.resolve_device(config.device))
+    trackers.require(config.report_to)
     examined = pretrained.load_config(location, config.task, trusted=config.trust_remote_code)
     updates = adapters.shapes(config, examined)
 
@@ -54,7 +55,8 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
     with folders.writing(output, overwrite) as folder:
         state = resume.state(output, {"config": resolved, **inputs})
         penalty = losses.slimming(model, config.slimming) if config.slimming else None
-        training = trainer.train(model, kind, rows, collator, config, config.epochs, state, "fine-tune", penalty)
+        logs = trackers.folder_of(output)
+        training = trainer.train(model, kind, rows, collator, config, config.epochs, state, "fine-tune", penalty, logs)
         with step("validate and save"):
             write(
                 folder,

@@ -23,7 +23,7 @@ from ..store.manifest import FinetuneManifest, PruneManifest
 from ..store.stage_metrics import PruneMetrics, Retraining
 from ..store.structure import Structure
 from ..tasks import Collator, Reads, Task
-from ..training import losses, trainer
+from ..training import losses, trackers, trainer
 from ..training.losses import ExtraLoss
 from . import common
 from .common import GateRows
@@ -50,6 +50,7 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
         return output
     task, device = tasks.of(parent.task), trainer.resolve_device(config.device)
     trainer.resolve_precision(config.precision, device)
+    trackers.require(config.report_to)
     architectures.require_length(models.config_of(source), "sequence_length", config.sequence_length)
 
     with step("read the adapter and the data"):
@@ -68,7 +69,7 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
     with folders.writing(output, overwrite) as folder:
         state = resume.state(output, {"config": resolved, **identity})
         s1 = S1(model, config, gate, device)
-        training = _choose_and_retune(s1, task, rows, collator, config, state, extra)
+        training = _choose_and_retune(s1, task, rows, collator, config, state, trackers.folder_of(output), extra)
         with step("merge and save"):
             retuned = gate.logits(model)
             adapters.merge(model)
@@ -99,6 +100,7 @@ def _choose_and_retune(
     collator: Collator,
     config: PruneConfig,
     state: Path,
+    logs: Path,
     extra: ExtraLoss | None,
 ) -> list[dict[str, Any]]:
     """Go to the goal in the config's steps, training after each; what `trainer.train` says of every training."""
@@ -109,7 +111,10 @@ def _choose_and_retune(
             evidence = Evidence(s1.model, partial(_batches, rows, collator, config, s1.device), config.seed)
             s1.tighten(evidence, number / config.steps, own)
         if config.retune_epochs:
-            trained = trainer.train(s1.model, task, rows, collator, config, config.retune_epochs, own, "retune", extra)
+            told = logs if config.steps == 1 else logs / f"step-{number}"
+            trained = trainer.train(
+                s1.model, task, rows, collator, config, config.retune_epochs, own, "retune", extra, told
+            )
             training.append(trained)
     return training
 

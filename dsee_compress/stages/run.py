@@ -120,7 +120,7 @@ def check(config: RunConfig, run: Path) -> list[str]:
     from ..evaluation import session
     from ..exporting import vocabulary
     from ..pruning import selection
-    from ..training import trainer
+    from ..training import trackers, trainer
     from . import benchmark, common, export
 
     if run.is_file():
@@ -156,6 +156,7 @@ def check(config: RunConfig, run: Path) -> list[str]:
         tasks.describe(data.locate(config.export.trim_vocabulary), config.finetune)
     for training in (config.finetune, config.prune):
         trainer.resolve_precision(training.precision, trainer.resolve_device(training.device))
+        trackers.require(training.report_to)
     return examined.notes
 
 

@@ -52,6 +52,7 @@ class Generation(Task[Options]):
     name = "generation"
     label = "a text to be written"
     answers_with = "text"
+    pipeline_tag = "text-generation"
     head: ClassVar[HeadKind] = "language"
     reads = "all tokens"
     metrics = ("bleu", "chrf", "ter", "rouge_l", "nist", "perplexity")

@@ -28,6 +28,7 @@ class MultiLabel(Task[Options]):
     name = "multi-label"
     label = "a list of classes"
     answers_with = "labels"
+    pipeline_options = "top_k=None"
     metrics = ("micro_f1", "macro_f1")
     asks = Options
     unsmoothed = "the lists of multi-label"

@@ -92,6 +92,10 @@ class Task(ABC, Generic[_Options]):
     """What the label is, in a few words."""
     answers_with: ClassVar[str]
     """What `predict.py` of a bundle makes of the outputs, of its `ANSWERS`."""
+    pipeline_tag: ClassVar[str] = "text-classification"
+    """What the hub calls it, and transformers the pipeline that answers with such a model."""
+    pipeline_options: ClassVar[str] = ""
+    """What that pipeline has to be given to answer as validation does, as Python writes it."""
     head: ClassVar[HeadKind] = "sequence"
     reads: ClassVar[Reads] = "first token"
     metrics: ClassVar[tuple[str, ...]]

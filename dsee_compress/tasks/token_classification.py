@@ -45,6 +45,8 @@ class TokenClassification(Task[Options]):
     name = "token-classification"
     label = "a tag (IOB2) for each word"
     answers_with = "entities"
+    pipeline_tag = "token-classification"
+    pipeline_options = 'aggregation_strategy="simple"'
     head: ClassVar[HeadKind] = "token"
     reads = "all tokens"
     metrics = ("entity_f1", "entity_precision", "entity_recall")

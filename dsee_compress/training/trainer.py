@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..store import space
 from ..tasks import Collator, Task
 from ..weights import load_tensors, save_tensors
+from . import trackers
 from .callbacks import (
     CheckpointMarker,
     FiniteLoss,
@@ -89,12 +90,14 @@ def train(
     checkpoints: Path,
     label: str,
     extra: ExtraLoss | None = None,
+    logs: Path | None = None,
 ) -> dict[str, Any]:
     """Train the parameters that require a gradient, in place; the model comes back on the CPU in eval mode.
 
     Goes on from the last whole checkpoint in `checkpoints`. `label` names the work in the progress bar; `extra` is
-    added to the task's loss. Raises UserError if the mean loss of an epoch or the trained weights are not finite, the
-    disk is full, or labels that are no classes are to be smoothed.
+    added to the task's loss; tensorboard, if it is told of the training, writes to `logs`. Raises UserError if the mean
+    loss of an epoch or the trained weights are not finite, the disk is full, or labels that are no classes are to be
+    smoothed.
     Returns seconds, steps, device, precision, processes and the mean loss of the last epoch.
     """
     if config.label_smoothing and task.unsmoothed:
@@ -104,7 +107,7 @@ def train(
     steps = -(-len(rows) // (config.batch_size * distributed.processes())) * epochs
     # The Trainer leaves its mixed precision in the environment, where the next one of the process would find it.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "no" if precision == "fp32" else precision
-    arguments = _arguments(config, epochs, steps, checkpoints, device, precision)
+    arguments = _arguments(config, epochs, steps, checkpoints, logs.stem if logs else None, device, precision)
     trainer = DseeTrainer(model, arguments, data_collator=collator, train_dataset=rows)
     trainer.extra, trainer.trained_on = extra, task.trained_on
     trainer.remove_callback(PrinterCallback)
@@ -114,6 +117,8 @@ def train(
     trainer.add_callback(FiniteLoss(config.learning_rate))
     progress = RichProgress(label)
     trainer.add_callback(progress)
+    for tracker in trackers.callbacks(config.report_to, logs):
+        trainer.add_callback(tracker)
     try:
         with space.told(checkpoints):
             trainer.train(resume_from_checkpoint=whole)
@@ -136,9 +141,15 @@ def train(
 
 
 def _arguments(
-    config: FinetuneConfig | PruneConfig, epochs: int, steps: int, checkpoints: Path, device: str, precision: str
+    config: FinetuneConfig | PruneConfig,
+    epochs: int,
+    steps: int,
+    checkpoints: Path,
+    name: str | None,
+    device: str,
+    precision: str,
 ) -> TrainingArguments:
-    """What transformers' Trainer is told; `steps` of all epochs."""
+    """What transformers' Trainer is told; `steps` of all epochs, `name` of the training to whom it is told."""
     return _OneDevice(
         output_dir=str(checkpoints),
         num_train_epochs=epochs,
@@ -156,7 +167,8 @@ def _arguments(
         save_total_limit=2,
         logging_strategy="epoch",
         logging_nan_inf_filter=False,
-        report_to="none",
+        report_to=trackers.made_by_trainer(config.report_to) or "none",
+        run_name=name,
         disable_tqdm=True,
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,

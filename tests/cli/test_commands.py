@@ -16,6 +16,7 @@ from dsee_compress.configs import (
     FinetuneConfig,
     ImportPeftConfig,
     PruneConfig,
+    PushConfig,
     ValidateConfig,
 )
 from dsee_compress.store.manifest import Manifest
@@ -29,7 +30,8 @@ CONFIGS = {
     "benchmark": BenchmarkConfig,
     "bundle": BundleConfig,
 }
-FUNCTIONS = {**CONFIGS, "import_peft": ImportPeftConfig}
+COMMANDS = {**CONFIGS, "push": PushConfig}
+FUNCTIONS = {**COMMANDS, "import_peft": ImportPeftConfig}
 
 
 def run(capsys, *arguments: object) -> str:
@@ -47,19 +49,18 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    positions = [
-        done.stdout.index(f"│ {name} ") for name in [*CONFIGS, "report", "run", "inspect", "import-peft", "export-peft"]
-    ]
+    others = ["report", "push", "run", "inspect", "import-peft", "export-peft"]
+    positions = [done.stdout.index(f"│ {name} ") for name in [*CONFIGS, *others]]
     assert positions == sorted(positions), "in the order of the pipeline"
 
 
-@pytest.mark.parametrize("command", CONFIGS)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_every_option_with_its_default(capsys, monkeypatch, command):
     monkeypatch.setenv("COLUMNS", "200")
     code = cli._run([command, "--help"], debug=False)
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert code == 0
-    for name, field in CONFIGS[command].model_fields.items():
+    for name, field in COMMANDS[command].model_fields.items():
         assert f"--{name.replace('_', '-')}" in shown
         if not field.is_required() and field.default is not None and not isinstance(field.default, list):
             assert f"(default: {field.default})" in shown

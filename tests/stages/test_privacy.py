@@ -11,7 +11,9 @@ from dsee_compress_cli import main as cli
 
 import dsee_compress
 from dsee_compress import naming
+from dsee_compress.configs import PushConfig
 from dsee_compress.exporting import metadata
+from dsee_compress.stages import push
 
 from ..fixtures import models
 
@@ -96,6 +98,15 @@ def test_a_bundle_far_from_its_export_does_not_tell_the_way_there(run, tmp_path)
     bundle = dsee_compress.bundle(run / "dense", output=tmp_path / "far" / "away")
     assert telling([bundle / "dsee.json"]) == []
     assert cli._run(["inspect", str(bundle)], debug=False) == 0
+
+
+def test_a_push_holds_no_path(run, tmp_path):
+    for upload in push.plan(run, "someone/model", PushConfig()):
+        content = upload.content if isinstance(upload.content, bytes) else upload.content.read_bytes()
+        (tmp_path / upload.name).write_bytes(content)
+    files = [*tmp_path.iterdir()]
+    assert {"README.md", "dsee.json", "model.onnx", "report.html"} <= {path.name for path in files}
+    assert telling(files) == []
 
 
 def test_a_build_for_phones_is_told_no_path(bert_tuned, tmp_path, monkeypatch):
