@@ -110,16 +110,15 @@ def _export_of(run: Path) -> Path:
 
 
 def _files(folder: Path) -> list[Path]:
-    """What the export wrote, folders in it included, but for its manifest; UserError if something of it is gone."""
+    """What the export wrote but for its manifest; UserError if something of it is gone."""
     names = folders.listed(folder)
     if names is None:
         raise UserError(f"{folder / folders.MANIFEST} lists no files, as earlier versions wrote it; export again")
-    found = []
-    for path in (folder / name for name in sorted(names - {folders.MANIFEST})):
-        if not path.exists():
+    paths = [folder / name for name in sorted(names - {folders.MANIFEST})]
+    for path in paths:
+        if not path.is_file():
             raise UserError(f"{path} is missing; export again with --overwrite")
-        found += [path] if path.is_file() else sorted(inner for inner in path.rglob("*") if inner.is_file())
-    return found
+    return paths
 
 
 def _report(run: Path, folder: Path) -> dict[str, Any]:

@@ -204,13 +204,28 @@ def test_a_dry_run_shows_files_and_card_and_needs_no_hub(run, capsys):
     assert card_of(planned(run, license="mit")) in shown and "notes of mine" not in shown
 
 
-def test_folders_in_an_export_keep_their_paths(copy):
-    (copy / "export" / "onnx").mkdir()
-    (copy / "export" / "onnx" / "model.onnx_data").write_bytes(b"weights")
-    manifest = json.loads((copy / "export" / "dsee.json").read_text())
-    manifest["files"].append("onnx")
-    (copy / "export" / "dsee.json").write_text(json.dumps(manifest))
-    assert "onnx/model.onnx_data" in [upload.name for upload in planned(copy)]
+@pytest.mark.parametrize(
+    ("layout", "int8", "said"),
+    [
+        ("transformers.js", "onnx/model_quantized.onnx", f'await pipeline("text-classification", "{REPO}")'),
+        ("sentence-transformers", "onnx/model_int8.onnx", f'CrossEncoder("{REPO}", backend="onnx", model_kwargs='),
+    ],
+)
+def test_files_keep_the_paths_of_their_layout_and_the_card_tells_who_reads_it(copy, layout, int8, said):
+    export = copy / "export"
+    (export / "onnx").mkdir()
+    moved = {"model.onnx": "onnx/model.onnx", "model_int8.onnx": int8}
+    for old, new in moved.items():
+        (export / old).rename(export / new)
+    manifest = json.loads((export / "dsee.json").read_text())
+    manifest["files"] = [moved.get(name, name) for name in manifest["files"]]
+    manifest["config"]["layout"] = layout
+    (export / "dsee.json").write_text(json.dumps(manifest))
+    lineage_again(copy)
+    uploads = planned(copy)
+    assert {*moved.values()} < {upload.name for upload in uploads}
+    card = ModelCard(card_of(uploads))
+    assert layout in card.data.tags and said in card.text and 'subfolder="onnx"' in card.text
 
 
 def test_a_hubs_base_and_data_are_named(copy):
