@@ -1,6 +1,7 @@
 # make demo    set up .venv, then compress a real encoder and measure it (samples/quickstart.yaml)
 # make test    set up .venv, then run the whole test suite
-# make test-transformers-5   the rooms that train, prune and export, on transformers 5
+# make test-transformers-5   the whole test suite on transformers 5, but for what Optimum reads
+# make test-transformers-5-essential   of these, the rooms that train, prune and export
 # make setup   set up .venv alone
 # make lint    ruff and mypy
 
@@ -14,7 +15,7 @@ SHARED := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup demo test test-transformers-5 lint clean
+.PHONY: setup demo test test-transformers-5 test-transformers-5-essential lint clean
 
 setup: $(VENV)/.installed
 
@@ -52,6 +53,10 @@ $(VENV_5)/.installed: pyproject.toml constraints.txt Makefile
 	touch $@
 
 test-transformers-5: $(VENV_5)/.installed $(NODE_MODULES)
+	$(VENV_5)/bin/python -m pytest -m "timing and not optimum" tests
+	$(VENV_5)/bin/python -m pytest $(SHARED) -m "not timing and not optimum" tests
+
+test-transformers-5-essential: $(VENV_5)/.installed $(NODE_MODULES)
 	$(VENV_5)/bin/python -m pytest $(SHARED) -m "not optimum" tests/adapters tests/architectures tests/costs tests/data \
 		tests/evaluation tests/exporting tests/pretrained tests/pruning tests/tasks tests/training \
 		tests/stages/test_any_shape.py tests/stages/test_kin.py tests/stages/test_kin_decoders.py \
