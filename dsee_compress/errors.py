@@ -11,8 +11,9 @@ class UserError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an exception says, or its name if it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line of what an exception says, with the next if it ends with a colon; its name if it says nothing."""
+    first, *more = (str(error).strip() or type(error).__name__).splitlines()
+    return " ".join([first, *(line.strip() for line in more[:1] if first.endswith(":"))])
 
 
 _LONGEST_LINE = 1000

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import transformers
 import yaml
 
 from dsee_compress.weights import load_tensors, save_tensors
@@ -24,6 +25,11 @@ def dry_run(shell, data, tmp_path):
     return start
 
 
+def by_line(of_4, of_5):
+    """A sentence that transformers 5 finds first, and says in its own words."""
+    return of_5 if transformers.__version__.startswith("5") else of_4
+
+
 def change(path, **entries):
     path.write_text(json.dumps(json.loads(path.read_text()) | entries))
 
@@ -31,7 +37,8 @@ def change(path, **entries):
 def without_padding(folder):
     change(folder / "config.json", pad_token_id=None)
     change(folder / "tokenizer_config.json", pad_token=None)
-    change(folder / "special_tokens_map.json", pad_token=None)
+    if (folder / "special_tokens_map.json").exists():  # transformers 5 keeps it with the rest
+        change(folder / "special_tokens_map.json", pad_token=None)
 
 
 def not_finite(folder):
@@ -55,9 +62,17 @@ def vocabulary_of_another_model(folder):
             "'relative_key' positions",
         ),
         (lambda folder: change(folder / "config.json", num_hidden_layers=10**9), "describes 1000000000 layers"),
-        (lambda folder: change(folder / "config.json", vocab_size="500"), "has '500' as vocab_size in its config"),
+        (
+            lambda folder: change(folder / "config.json", vocab_size="500"),
+            by_line("has '500' as vocab_size in its config", "'vocab_size' expected int, got str (value: '500')"),
+        ),
         (lambda folder: change(folder / "config.json", hidden_size=-32), "has -32 as hidden_size in its config"),
-        (lambda folder: change(folder / "config.json", pad_token_id="0"), "has '0' as pad_token_id in its config"),
+        (
+            lambda folder: change(folder / "config.json", pad_token_id="0"),
+            by_line(
+                "has '0' as pad_token_id in its config", "Field 'pad_token_id' with value '0' doesn't match any type"
+            ),
+        ),
         (
             lambda folder: change(folder / "config.json", num_attention_heads=5),
             "cannot be loaded: The hidden size (32)",
@@ -92,6 +107,7 @@ def test_a_vocabulary_that_cannot_be_trimmed(dry_run, copy, bert, data):
     content["post_processor"] = {"type": "Sequence", "processors": []}
     content["model"] = {"type": "WordLevel", "vocab": content["model"]["vocab"], "unk_token": "[UNK]"}
     (folder / "tokenizer.json").write_text(json.dumps(content))
+    change(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
     refused(
         dry_run(folder, {"precision": ["fp32"], "trim_vocabulary": str(data)}), "the tokenizer is a WordLevel model"
     )
