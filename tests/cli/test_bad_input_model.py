@@ -69,9 +69,7 @@ def vocabulary_of_another_model(folder):
         (lambda folder: change(folder / "config.json", hidden_size=-32), "has -32 as hidden_size in its config"),
         (
             lambda folder: change(folder / "config.json", pad_token_id="0"),
-            by_line(
-                "has '0' as pad_token_id in its config", "Field 'pad_token_id' with value '0' doesn't match any type"
-            ),
+            by_line("has '0' as pad_token_id in its config", "'pad_token_id' with value '0' doesn't match any type"),
         ),
         (
             lambda folder: change(folder / "config.json", num_attention_heads=5),
