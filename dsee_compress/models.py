@@ -7,7 +7,7 @@ from . import loading, tasks
 from .errors import UserError, first_line
 from .store.folders import MANIFEST
 from .store.manifest import Manifest, PruneManifest
-from .weights import load_tensors, load_weights, save_tensors, weights_of
+from .weights import load_files, save_tensors, weights_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -28,7 +28,7 @@ def config_of(folder: Path) -> "PretrainedConfig":
 
 
 def build(folder: Path) -> "PreTrainedModel":
-    """A model with the layout of `folder`'s config.json, unpruned, its weights not yet loaded.
+    """A model with the layout of `folder`'s config.json, unpruned, its weights neither drawn nor loaded yet.
 
     Raises UserError if no model can be built by it, or dsee.json tells of heads or neurons that it does not have.
     """
@@ -37,7 +37,8 @@ def build(folder: Path) -> "PreTrainedModel":
     described, config = Manifest.read(folder), config_of(folder)
     try:
         architectures.give_head(config, tasks.of(described.task).head)
-        model = architectures.from_config(config)
+        with architectures.no_init_weights():
+            model = architectures.from_config(config)
     except UserError:
         raise
     except Exception as error:  # whatever a number that is none, too large or zero leads to
@@ -57,8 +58,9 @@ def load(folder: Path) -> "PreTrainedModel":
 
     manifest = PruneManifest.read(folder)
     model = build(folder)
-    architectures.resize(model, manifest.structure.head_counts, manifest.structure.neuron_counts)
-    load_weights(model, load_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    with architectures.no_init_weights():
+        architectures.resize(model, manifest.structure.head_counts, manifest.structure.neuron_counts)
+    load_files(model, [folder / WEIGHTS], folder / WEIGHTS)
     return model.eval()
 
 
