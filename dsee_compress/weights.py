@@ -29,7 +29,11 @@ def check_tensors(path: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise UserError(f"{path} is missing; write the folder again")
+        index = path.with_name(f"{path.name}.index.json")
+        parts = (
+            f", and {index.name} names weights in parts; a stage keeps them in one file: " if index.exists() else "; "
+        )
+        raise UserError(f"{path} is missing{parts}write the folder again")
     try:
         with safe_open(path, framework="pt"):
             pass
