@@ -39,6 +39,7 @@ def build(folder: Path) -> "PreTrainedModel":
         architectures.give_head(config, tasks.of(described.task).head)
         with architectures.no_init_weights():
             model = architectures.from_config(config)
+        model.tie_weights()  # which transformers 4 leaves to who draws them
     except UserError:
         raise
     except Exception as error:  # whatever a number that is none, too large or zero leads to
