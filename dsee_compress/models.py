@@ -8,7 +8,7 @@ from .errors import UserError, first_line
 from .loading import CONFIG
 from .store.folders import MANIFEST
 from .store.manifest import Manifest, PruneManifest
-from .weights import load_tensors, load_weights, save_tensors, weights_of
+from .weights import load_files, save_tensors, weights_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -35,7 +35,7 @@ def home_of(graph: Path) -> Path:
 
 
 def build(folder: Path) -> "PreTrainedModel":
-    """A model with the layout of `folder`'s config.json, unpruned, its weights not yet loaded.
+    """A model with the layout of `folder`'s config.json, unpruned, its weights neither drawn nor loaded yet.
 
     Raises UserError if no model can be built by it, or dsee.json tells of heads or neurons that it does not have.
     """
@@ -44,7 +44,9 @@ def build(folder: Path) -> "PreTrainedModel":
     described, config = Manifest.read(folder), config_of(folder)
     try:
         architectures.give_head(config, tasks.of(described.task).head)
-        model = architectures.from_config(config)
+        with architectures.no_init_weights():
+            model = architectures.from_config(config)
+        model.tie_weights()  # which transformers 4 leaves to who draws them
     except UserError:
         raise
     except Exception as error:  # whatever a number that is none, too large or zero leads to
@@ -64,8 +66,9 @@ def load(folder: Path) -> "PreTrainedModel":
 
     manifest = PruneManifest.read(folder)
     model = build(folder)
-    architectures.resize(model, manifest.structure.head_counts, manifest.structure.neuron_counts)
-    load_weights(model, load_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    with architectures.no_init_weights():
+        architectures.resize(model, manifest.structure.head_counts, manifest.structure.neuron_counts)
+    load_files(model, [folder / WEIGHTS], folder / WEIGHTS)
     return model.eval()
 
 

@@ -29,7 +29,11 @@ def check_tensors(path: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise UserError(f"{path} is missing; write the folder again")
+        index = path.with_name(f"{path.name}.index.json")
+        parts = (
+            f", and {index.name} names weights in parts; a stage keeps them in one file: " if index.exists() else "; "
+        )
+        raise UserError(f"{path} is missing{parts}write the folder again")
     try:
         with safe_open(path, framework="pt"):
             pass
@@ -51,6 +55,42 @@ def load_weights(model: "PreTrainedModel", tensors: dict[str, Any], source: Path
     except RuntimeError as error:
         details = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
         raise UserError(f"{source} does not fit the model that its folder describes: {details}") from error
+
+
+def load_files(model: "PreTrainedModel", paths: list[Path], source: Path) -> None:
+    """As `load_weights`, of safetensors files: tensor by tensor, so that no second copy of the weights is in memory.
+
+    Where a name is in several files, the last counts. UserError, too, if a file is missing or damaged.
+    """
+    import torch
+    from safetensors import safe_open
+
+    places: dict[str, Path] = {}
+    for path in paths:
+        check_tensors(path)
+        with safe_open(path, framework="pt") as content:
+            places.update(dict.fromkeys(content.keys(), path))
+    wanted = weights_of(model)
+    if places.keys() != wanted.keys():
+        load_weights(model, _together(paths), source)
+        return
+    for name, path in places.items():
+        # A file that stays open keeps what was read of it in memory.
+        with safe_open(path, framework="pt") as content, torch.no_grad():
+            tensor = content.get_tensor(name)
+            if tensor.shape != wanted[name].shape:
+                load_weights(model, _together(paths), source)
+                return
+            wanted[name].copy_(tensor)
+
+
+def _together(paths: list[Path]) -> dict[str, Any]:
+    return {name: tensor for path in paths for name, tensor in load_tensors(path).items()}
+
+
+def release(model: "PreTrainedModel") -> None:
+    """Give the memory of a model's weights back, whoever still holds the model, which answers nothing from now on."""
+    model.to("meta")
 
 
 def _tied(model: "PreTrainedModel") -> dict[str, str]:

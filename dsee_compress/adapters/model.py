@@ -16,7 +16,7 @@ from ..configs import FinetuneConfig, Role, UpdateConfig
 from ..errors import GateError, UserError, first_line
 from ..store import folders
 from ..store.manifest import FinetuneManifest, Manifest
-from ..weights import load_tensors, load_weights, save_tensors, weights_of
+from ..weights import load_files, save_tensors, weights_of
 from .decomposition import support
 from .layer import DseeLinear
 
@@ -170,12 +170,12 @@ def count(model: PreTrainedModel) -> dict[str, Any]:
 def merge(model: PreTrainedModel) -> None:
     """Replace every DseeLinear by a plain Linear with the effective weight, in place and in fp32.
 
-    Raises GateError if an effective weight is not finite.
+    One after the other, and none is kept. Raises GateError if an effective weight is not finite.
     """
-    layers = architectures.layers(model)
-    for (index, role), linear in updates(model).items():
+    layers, left = architectures.layers(model), updates(model)
+    for index, role in [*left]:
         try:
-            layers[index].replace(role, linear.merged())
+            layers[index].replace(role, left.pop((index, role)).merged())
         except ValueError as error:
             raise GateError(f"merge: {error} in {role}; train with a smaller learning rate") from error
 
@@ -225,11 +225,7 @@ def load(folder: Path) -> PreTrainedModel:
         ) from error
     if manifest.config.get("slimming"):
         insert_gains(model)
-    tensors = {
-        **load_tensors(folder / "base.safetensors"),
-        **load_tensors(folder / "adapter.safetensors"),
-    }
-    load_weights(model, tensors, folder)
+    load_files(model, [folder / "base.safetensors", folder / "adapter.safetensors"], folder)
     return model.eval()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from . import onnx_file
 
 PARTS = ("embeddings", "attention", "ffn", "task_head")
 SAID = "parts"
@@ -20,7 +21,7 @@ def megabytes(path: Path) -> dict[str, float]:
     """
     import onnx
 
-    model = onnx.load(path, load_external_data=False)
+    model = onnx_file.read(path, weights=False)
     said = next((entry.value for entry in model.metadata_props if entry.key == SAID), None)
     if said is None:
         raise UserError(f"{path} does not say what its weights are of; export again with --overwrite")
@@ -42,9 +43,7 @@ def part(name: str, parts: Mapping[str, str]) -> str | None:
 
 def vocabulary_megabytes(path: Path, tokens: int) -> float:
     """MB (10⁶ bytes) of the weights that have a row or column for each of so many tokens."""
-    import onnx
-
-    graph = onnx.load(path, load_external_data=False).graph
+    graph = onnx_file.read(path, weights=False).graph
     in_blocks = {
         name
         for node in graph.node

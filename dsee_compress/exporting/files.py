@@ -8,6 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from ..evaluation import onnx_file
+from ..progress import quiet
 from . import metadata
 
 LARGEST = 2**31 - 2**24
@@ -19,18 +21,28 @@ _CONTRIB = "com.microsoft"
 
 def load(path: Path) -> Any:
     """The OnnxModel in `path`, its weights with it."""
-    import onnx
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    return OnnxModel(onnx.load(str(path)))
+    return OnnxModel(onnx_file.read(path))
 
 
 def of_program(program: Any) -> Any:
-    """The OnnxModel of what torch's exporter returns."""
+    """The OnnxModel of what torch's exporter returns, which is used up: each weight goes as soon as it is copied."""
+    import onnx_ir
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     assert program is not None
-    return OnnxModel(program.model_proto)
+    values = [value for value in program.model.graph.initializers.values() if value.const_value is not None]
+    weights = [value.const_value for value in reversed(values)]
+    for value in values:
+        value.const_value = None
+    with quiet("onnx_ir.serde"):  # of values without weights
+        model = program.model_proto
+    for value in values:
+        weight = weights.pop()
+        weight.name = value.name
+        onnx_ir.serde.serialize_tensor_into(model.graph.initializer.add(), from_=weight)
+    return OnnxModel(model)
 
 
 def save(model: Any, path: Path, about: dict[str, str] | None = None) -> None:
@@ -48,8 +60,10 @@ def save(model: Any, path: Path, about: dict[str, str] | None = None) -> None:
     remove(path)
     path.parent.mkdir(exist_ok=True)
     weights = sum(len(tensor.raw_data) for tensor in model.model.graph.initializer)
-    apart = {"save_as_external_data": True, "location": weights_of(path).name} if weights > LARGEST else {}
-    onnx.save_model(model.model, str(path), **apart)
+    if weights > LARGEST:
+        onnx.save_model(model.model, str(path), save_as_external_data=True, location=weights_of(path).name)
+    else:
+        onnx_file.write(model.model, path)
 
 
 def weights_of(path: Path) -> Path:
@@ -95,28 +109,15 @@ def _shell(model: Any, apart: Collection[str]) -> tuple[Any, list[Any]]:
     import onnx
 
     shell, weights = onnx.ModelProto(), []
-    _copy(model, shell, but="graph")
-    _copy(model.graph, shell.graph, but="initializer")
+    onnx_file.copy(model, shell, lambda field: field.name != "graph")
+    onnx_file.copy(model.graph, shell.graph, lambda field: field.name != "initializer")
     for entry in model.graph.initializer:
         new = shell.graph.initializer.add()
         if entry.name in apart:
             weights.append(entry)
-            _copy(entry, new, but="raw_data")
+            onnx_file.copy(entry, new, lambda field: field.name != "raw_data")
             new.data_location = onnx.TensorProto.EXTERNAL
             new.external_data.add(key="location", value="memory")
         else:
             new.CopyFrom(entry)
     return shell, weights
-
-
-def _copy(source: Any, target: Any, but: str) -> None:
-    """Set every field of a message as in `source`, but one."""
-    for field, value in source.ListFields():
-        if field.name == but:
-            continue
-        if hasattr(value, "extend"):
-            getattr(target, field.name).extend(value)
-        elif field.message_type is not None:
-            getattr(target, field.name).CopyFrom(value)
-        else:
-            setattr(target, field.name, value)

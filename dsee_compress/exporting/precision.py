@@ -8,7 +8,7 @@ from ..configs import Precision
 from ..errors import UserError
 from ..evaluation.inputs import Batch
 from ..progress import tell
-from . import probe
+from . import files, probe
 from .passes import activation, attention, blocks, dynamic, half, outliers, rounding, static, tied_vocabulary
 
 
@@ -107,9 +107,11 @@ def int8(work: Work) -> None:
     Decoders have none. Weights in int8 blocks, as int4 has them, would add a third of the noise there, and take 1.2
     times as long for a step and 2.5 times as long for a prompt (AVX2).
     """
-    seen = rounding.look(work.model, work.batches) if work.batches else {}
-    dynamic.quantise(work.model, reduce_range=work.rules.reduce_range)
-    rounding.fit(work.model, seen)
+    quantised = files.copied(work.model)
+    dynamic.quantise(quantised, reduce_range=work.rules.reduce_range)
+    if work.batches:
+        rounding.fit(quantised, work.model, work.batches)
+    work.model.initialize(quantised.model)
     work.figures["reduce_range"] = work.rules.reduce_range
 
 

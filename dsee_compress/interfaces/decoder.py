@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import architectures, tasks
+from .. import architectures, tasks, weights
 from ..configs import Graph, ValidateConfig
 from ..errors import GateError
 from ..evaluation import parity
@@ -101,12 +101,13 @@ def prove(model: PreTrainedModel, path: Path, task: Task[Any]) -> Parity:
     """
     longest = architectures.longest_input(model.config)
     shapes = [(batch, min(length + STEPS, longest)) for batch, length in UNSEEN_SHAPES]
-    forward = parity.torch_forward(model)
+    prompts, forward = random_prompts(shapes, model.config.vocab_size), parity.torch_forward(model)
+    answers = [forward(batch) for batch in prompts]
+    weights.release(model)
     wanted, found = [], []
     with OnnxGenerator(path) as live:
-        for batch in random_prompts(shapes, model.config.vocab_size):
+        for batch, logits in zip(prompts, answers, strict=True):
             real = batch["attention_mask"] == 1
-            logits = forward(batch)
             for steps in (0, STEPS):
                 wanted.append(logits[real])
                 found.append(_read(live, batch, steps)[real])

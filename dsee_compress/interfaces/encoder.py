@@ -6,10 +6,10 @@ from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import architectures, tasks
+from .. import architectures, tasks, weights
 from ..configs import Graph, ValidateConfig
-from ..evaluation import parity, session
-from ..evaluation.inputs import INPUTS, Batch, random_batches
+from ..evaluation import onnx_file, parity, session
+from ..evaluation.inputs import INPUTS, Batch, Forward, Logits, random_batches
 from ..evaluation.latency import Phase, Setting, onnx_forward
 from ..evaluation.parity import Parity
 from ..exporting import fusion, parts
@@ -84,14 +84,17 @@ def prove(model: PreTrainedModel, path: Path, task: Task[Any]) -> Parity:
     """As `Interface.prove`: logits of padded batches."""
     longest = architectures.longest_input(model.config)
     shapes = [(batch, min(length, longest)) for batch, length in UNSEEN_SHAPES]
+    padding, window = model.config.pad_token_id or 0, architectures.window(model.config)
+    names, vocabulary = onnx_file.inputs(path), model.config.vocab_size
+    batches = random_batches(shapes, vocabulary, names, pad_token=padding, window=window)
+
+    def answers(forward: Forward) -> list[Logits]:
+        return [task.answering(forward(batch), batch) for batch in batches]
+
+    wanted = answers(parity.torch_forward(model))
+    weights.release(model)
     with session.Session(path) as live:
-        padding, window = model.config.pad_token_id or 0, architectures.window(model.config)
-        batches = random_batches(shapes, model.config.vocab_size, live.inputs, pad_token=padding, window=window)
-        wanted, found = (
-            [task.answering(forward(batch), batch) for batch in batches]
-            for forward in (parity.torch_forward(model), live.forward)
-        )
-        return parity.passed(parity.EXPORT, wanted, found, labelled=task.one_of_several)
+        return parity.passed(parity.EXPORT, wanted, answers(live.forward), labelled=task.one_of_several)
 
 
 def examine(task: Spec, split: str, tokenizer: PreTrainedTokenizerBase, config: ValidateConfig) -> Examination:

@@ -59,7 +59,10 @@ class Interface(Protocol):
         ...
 
     def prove(self, model: PreTrainedModel, path: Path, task: Task[Any]) -> Parity:
-        """Compare `model` with the file in ONNX Runtime on inputs that the exporter did not see; GateError."""
+        """Compare `model` with the file in ONNX Runtime on inputs that the exporter did not see; GateError.
+
+        `model` is used up by it: its weights go before the session has its own.
+        """
         ...
 
     def examine(

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from .. import architectures, digests, distributed, models, naming, tasks
 from ..configs import BundleConfig
 from ..errors import GateError, UserError
-from ..evaluation import inputs, session
+from ..evaluation import inputs, onnx_file, session
 from ..progress import step
 from ..store import folders, lineage, lock, outputs, watch
 from ..store.manifest import BundleManifest, ExportManifest
@@ -184,9 +184,7 @@ def _fill(folder: Path, source: Path, model: Path, described: dict[str, Any]) ->
 
 def _oldest_runtime(model: Path, target: Target) -> str:
     """The oldest onnxruntime, as `major.minor`, that runs an ONNX file rightly on the target."""
-    import onnx
-
-    content = onnx.load(str(model), load_external_data=False)
+    content = onnx_file.read(model, weights=False)
     opset = max(entry.version for entry in content.opset_import if entry.domain in ("", "ai.onnx"))
     operators = {node.op_type for node in content.graph.node}
     narrow = bool(X86 & {*target.machines}) and any(width in NARROW for width in _int8_widths(content.graph))

@@ -2,12 +2,13 @@
 
 import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import interfaces, loading, naming, tasks
+from .. import interfaces, loading, naming, tasks, weights
 from ..errors import UserError
 from ..evaluation import inputs, parity
 from ..evaluation.inputs import Logits
@@ -73,6 +74,11 @@ class GateRows:
     def require_same(self, gate: Gate, reference: list[Logits], model: PreTrainedModel) -> Parity:
         """As `compare`, of a model with the logits of what it was made from."""
         return self.compare(gate, reference, self.logits(model))
+
+    def require_reload(self, saved: list[Logits], model: PreTrainedModel, load: Callable[[], PreTrainedModel]) -> None:
+        """The reload gate, of a saved `model` that gave these logits; its weights go before the others come."""
+        weights.release(model)
+        self.require_same(parity.RELOAD, saved, load())
 
 
 def tell_read(**splits: Any) -> None:

@@ -1,5 +1,6 @@
 """adapter or pruned folder → ONNX folder: fused or portable, in the precisions of a target."""
 
+import gc
 import json
 from collections.abc import Callable
 from functools import cache, partial
@@ -91,7 +92,7 @@ def _write_graphs(
     """Write the graphs of the precisions, each past its gates, and return where; what was measured on the way goes
     into `metrics`.
 
-    about: what a file says of itself.
+    about: what a file says of itself. `model` is used up by the first gate.
     """
     assert config.precision is not None and config.graph is not None and config.opset is not None
     interface, style = interfaces.of(architectures.of(model).model_type), config.graph
@@ -107,6 +108,7 @@ def _write_graphs(
         metrics |= figures
         save(graph, "fp32")
         del graph
+        gc.collect()  # torch's exporter leaves circles behind that hold the weights
     with step("compare with PyTorch"):
         proof = interface.prove(model, fp32, tasks.of(parent.task))
         metrics |= {"export_max_abs": proof.max_abs, "label_agreement": proof.label_agreement}
@@ -119,6 +121,7 @@ def _write_graphs(
                 figures = precision.lower(lower, interface.PASSES[name], rules, samples)
                 save(lower, name)
                 metrics[name] |= figures
+                del lower
     if "fp32" not in config.precision:
         files.remove(fp32)
     return {name: path for name, path in paths.items() if name in config.precision}

@@ -1,5 +1,6 @@
 """pretrained model + data → adapter folder (DSEE step I)."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from .. import architectures, data, pretrained, tasks
 from ..adapters import model as adapters
 from ..configs import FinetuneConfig
 from ..errors import UserError
-from ..evaluation import parity
 from ..progress import step
 from ..pruning import selection
 from ..store import folders, lock, outputs, resume, versions
@@ -86,7 +86,7 @@ def write(
 ) -> None:
     """Save a model with its updates, tokenizer and manifest, whose other fields are `described`, into `folder`.
 
-    Raises GateError unless what is loaded from it gives the same logits to the bit.
+    `model` is used up by it. Raises GateError unless what is loaded from it gives the same logits to the bit.
     """
     collator = tasks.of(described["task"]).collator(tokenizer)
     measured = common.validation_metrics(described["task"], model, validation, collator, batch_size)
@@ -103,4 +103,4 @@ def write(
     )
     manifest.write(folder)
     gate = common.GateRows(described["task"], validation, tokenizer)
-    gate.require_same(parity.RELOAD, gate.logits(model), adapters.load(folder))
+    gate.require_reload(gate.logits(model), model, partial(adapters.load, folder))

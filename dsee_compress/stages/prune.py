@@ -88,7 +88,7 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
                 metrics=_metrics(s1, merge, training, measured, config.sequence_length, task.reads),
             )
             manifest.write(folder)
-            gate.require_same(parity.RELOAD, merged, models.load(folder))
+            gate.require_reload(merged, model, partial(models.load, folder))
     resume.discard(output)
     return output
 

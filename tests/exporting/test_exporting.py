@@ -34,6 +34,13 @@ def test_every_layer_is_one_attention_and_one_gelu_node_with_its_own_heads(famil
     assert heads == STRUCTURES[structure][0]
 
 
+def test_weights_that_go_one_by_one_are_those_of_the_exporter():
+    program = graph.exported(resized("bert", "whole"), 23)
+    wanted = program.model_proto
+    assert len(wanted.graph.initializer) > 40
+    assert files.of_program(program).model.SerializeToString() == wanted.SerializeToString()
+
+
 def test_a_graph_whose_attention_stays_several_nodes_is_refused_with_the_node_that_does_not_fit():
     program = graph.exported(resized("mpnet", "whole"), 23)
     softmax = next(node for node in program.model.graph if node.op_type == "Softmax")

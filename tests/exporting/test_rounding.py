@@ -78,15 +78,28 @@ def test_single_weights_that_are_pruned_stay_out():
     assert not found[weight == 0].any() and found[weight != 0].any()
 
 
+def test_groups_hold_all_tensors_once_and_no_more_moments_than_allowed():
+    """BERT-large's in three groups, BERT-base's in one."""
+    channels = {f"{place} {layer}": width for layer in range(24) for place, width in (("in", 1024), ("out", 4096))}
+    groups = [*rounding._together(channels)]
+    assert [name for group in groups for name in group] == [*channels]
+    sizes = [sum(8 * channels[name] ** 2 for name in group) for group in groups]
+    assert len(groups) == 3 and max(sizes) <= rounding.AT_ONCE
+    assert [*rounding._together({"wide": 20_000, "a": 3})] == [["wide"], ["a"]]
+    layer = {"in": 768, "query": 768, "output": 768, "out": 3072}
+    base = {f"{place} {index}": width for index in range(12) for place, width in layer.items()}
+    assert [*rounding._together(base)] == [[*base]]
+
+
 @pytest.mark.parametrize("graph", ["fused", "portable"])
-def test_every_weight_of_a_graph_is_rounded_in_its_scale(bert_tuned, tmp_path, graph):
+def test_every_weight_of_a_graph_is_rounded_in_its_scale(bert_tuned, tmp_path, monkeypatch, graph):
     folder = dsee_compress.export(bert_tuned, output=tmp_path / "out", precision="fp32", graph=graph)
     source, nearest, fitted = (files.load(folder / "model.onnx") for _ in range(3))
     for model in (nearest, fitted):
         dynamic.quantise(model, reduce_range=True)
     rows = {"input_ids": np.random.default_rng(0).integers(5, models.VOCABULARY, (16, 12))}
     batches = [rows | {"attention_mask": np.ones((16, 12), int), "token_type_ids": np.zeros((16, 12), int)}]
-    rounding.fit(fitted, rounding.look(source, batches))
+    rounding.fit(fitted, source, batches)
     before, after = ({entry.name: entry for entry in model.model.graph.initializer} for model in (nearest, fitted))
     assert before.keys() == after.keys()
     graph_of = source.model.graph
@@ -96,6 +109,11 @@ def test_every_weight_of_a_graph_is_rounded_in_its_scale(bert_tuned, tmp_path, g
         node.input[1] for node in graph_of.node if node.op_type in ("MatMul", "Attention") and node.name not in kept
     } & matrices
     assert len(weights) > 8
+    again = files.load(folder / "model.onnx")
+    dynamic.quantise(again, reduce_range=True)
+    monkeypatch.setattr(rounding, "AT_ONCE", 1)
+    rounding.fit(again, source, batches)
+    assert again.model == fitted.model, "one by one gives the same bits"
     changed = {name for name in before if before[name].SerializeToString() != after[name].SerializeToString()}
     assert changed == {f"{name}_quantized" for name in weights}
     for name in changed:

@@ -344,3 +344,16 @@ def test_a_model_of_the_hub(bert, tmp_path, monkeypatch):
     name_code(folder, "tokenizer_config.json")
     with pytest.raises(UserError, match=r"\(auto_map\), which is not run"):
         pretrained.load_config("someone/bert", "classification")
+
+
+def test_a_model_of_the_hub_in_parts(bert, parts, tmp_path, monkeypatch):
+    cached = tmp_path / "models--someone--bert"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0" * 40)
+    folder = Path(shutil.copytree(parts, cached / "snapshots" / ("0" * 40)))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    model, _ = pretrained.load("someone/bert", TASK, seed=0)
+    wanted, _ = pretrained.load(str(bert), TASK, seed=0)
+    torch.testing.assert_close(model.state_dict(), wanted.state_dict(), rtol=0, atol=0)
+    sorted(folder.glob("model-*.safetensors"))[0].unlink()
+    refused(Path("someone/bert"), "is missing, and model.safetensors.index.json names it")

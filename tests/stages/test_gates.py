@@ -1,10 +1,12 @@
 """Each gate of DESIGN section 7, made to fail: the stage stops with the figure and leaves nothing behind."""
 
+from functools import partial
+
 import pytest
 import torch
 
 import dsee_compress
-from dsee_compress import models
+from dsee_compress import models, weights
 from dsee_compress.adapters import model as adapted
 from dsee_compress.adapters.layer import DseeLinear
 from dsee_compress.errors import GateError
@@ -12,7 +14,7 @@ from dsee_compress.evaluation import parity
 from dsee_compress.exporting import fusion, graph, opsets
 from dsee_compress.exporting.passes import contrib, dynamic
 from dsee_compress.pruning import surgery
-from dsee_compress.weights import save_tensors
+from dsee_compress.weights import release, save_tensors
 
 NO_RETUNE = {"retune_epochs": 0}
 
@@ -68,6 +70,22 @@ def test_a_save_that_loses_a_bit_is_caught(bert, bert_tuned, data, tmp_path, mon
         else:
             dsee_compress.prune(bert_tuned, output=tmp_path / stage, **NO_RETUNE)
     assert not (tmp_path / stage).exists()
+
+
+def test_a_saved_model_goes_before_it_is_loaded(bert_tuned, bert, data, tmp_path, monkeypatch):
+    """The reload gate holds the weights once."""
+    saved, loads = [], {adapted: adapted.load, models: models.load}
+    monkeypatch.setattr(weights, "release", lambda model: (saved.append(model), release(model)))
+
+    def load_alone(room, folder):
+        assert all(tensor.is_meta for model in saved for tensor in model.parameters())
+        return loads[room](folder)
+
+    for room in loads:
+        monkeypatch.setattr(room, "load", partial(load_alone, room))
+    dsee_compress.finetune(model=str(bert), data=str(data), output=tmp_path / "finetune", epochs=1)
+    dsee_compress.prune(bert_tuned, output=tmp_path / "prune", **NO_RETUNE)
+    assert len(saved) == 2
 
 
 def test_a_graph_with_one_wrong_bias_is_caught(bert_pruned, tmp_path, monkeypatch):

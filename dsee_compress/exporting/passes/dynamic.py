@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...progress import quiet
+from .. import files
 from . import one_query, tied_vocabulary
 
 TALKATIVE = ("root", "onnxruntime.quantization.matmul_nbits_quantizer", "onnxruntime.transformers.onnx_model")
@@ -47,7 +48,8 @@ def quantise(model: Any, *, reduce_range: bool, operators: Sequence[str] = (*PRO
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
         )
         quantizer.quantize_model()
-    model.initialize(quantizer.model.model)
+    # protobuf keeps what was taken out of a message, here all weights in fp32, as long as the message itself.
+    model.initialize(files.copied(quantizer.model).model)
     if tied is not None:
         tied_vocabulary.look_up_in_rows(model, tied)
     model.topological_sort()

@@ -25,7 +25,7 @@ def calibrate(model: Any, batches: list[Batch], *, reduce_range: bool, signed: b
     if sum(len(batch["input_ids"]) for batch in judging) < 2:
         ranging = judging = batches
     whole = _quantised(model, ranging, reduce_range=reduce_range, signed=signed)
-    rounding.fit(whole, rounding.look(model, ranging))
+    rounding.fit(whole, model, ranging)
     wanted = probe.logits(model, judging)
 
     def signal_to_noise(kept: list[str]) -> float:
