@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import interfaces, loading, naming, tasks, weights
+from .. import interfaces, loading, models, naming, tasks, weights
 from ..errors import UserError
 from ..evaluation import inputs, parity
 from ..evaluation.inputs import Logits
@@ -30,6 +30,7 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
     except UserError:
         raise
     except Exception as error:  # tokenizers raises Exception itself
+        models.config_of(folder)  # it reads that, too, which may be what is damaged
         raise UserError(f"the tokenizer in {folder} is missing or damaged; write the folder again") from error
 
 

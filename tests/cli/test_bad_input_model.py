@@ -4,12 +4,11 @@ import json
 
 import pytest
 import torch
-import transformers
 import yaml
 
 from dsee_compress.weights import load_tensors, save_tensors
 
-from .shell import refused
+from .shell import by_line, refused
 
 
 @pytest.fixture
@@ -23,11 +22,6 @@ def dry_run(shell, data, tmp_path):
         return shell("run", recipe, "--output", tmp_path / "run", "--dry-run")
 
     return start
-
-
-def by_line(of_4, of_5):
-    """A sentence that transformers 5 finds first, and says in its own words."""
-    return of_5 if transformers.__version__.startswith("5") else of_4
 
 
 def change(path, **entries):
