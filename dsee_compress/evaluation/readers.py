@@ -86,7 +86,10 @@ def _optimum(question: Question) -> Any:
 
     inside = question.graph.parent.relative_to(question.folder)
     return getattr(onnxruntime, _CLASSES[question.head]).from_pretrained(
-        question.folder, file_name=question.graph.name, subfolder="" if inside == Path() else str(inside)
+        question.folder,
+        file_name=question.graph.name,
+        subfolder="" if inside == Path() else str(inside),
+        trust_remote_code=False,
     )
 
 
@@ -113,7 +116,7 @@ def _written(question: Question, model: Any) -> list[str]:
 def _pipeline(question: Question, task: str) -> Any:
     from transformers import pipeline
 
-    return pipeline(task, model=_optimum(question), tokenizer=question.tokenizer)
+    return pipeline(task, model=_optimum(question), tokenizer=question.tokenizer, trust_remote_code=False)
 
 
 def _pipeline_logits(question: Question) -> list[Any]:
@@ -166,6 +169,7 @@ def _cross_encoder_scores(question: Question) -> list[Any]:
         backend="onnx",
         device="cpu",
         max_length=question.max_length,
+        trust_remote_code=False,
         model_kwargs={"file_name": question.graph.relative_to(question.folder).as_posix()},
     )
     options = {"activation_fn": Identity(), "batch_size": 1, "show_progress_bar": False}
