@@ -80,8 +80,7 @@ def readers(rows: list[dict[str, Any]]) -> None:
     from dsee_compress.reporting import render
 
     for row in rows:
-        versions = ", ".join(f"{name} {version}" for name, version in row["versions"].items())
-        line(f"readers: {row['reader']} ({versions}), {row['artifact']}: {render.equal(row)}")
+        line(f"readers: {row['reader']} ({render.versions(row)}), {row['artifact']}: {render.equal(row)}")
 
 
 def latency(rows: list[dict[str, Any]], reference: str, environment: dict[str, Any]) -> None:

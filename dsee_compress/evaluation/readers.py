@@ -6,6 +6,7 @@ gets one text at a time, so that no padding and no batch stands between its answ
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -216,12 +217,13 @@ def compare(question: Question, artifact: str) -> list[dict[str, Any]]:
     Raises GateError if a reader does not load the folder, or answers otherwise than this package.
     """
     there, own, rows = installed(), None, []
+    heads = cache(partial(_other_heads, question))
     for reader in READERS:
         if question.head not in reader.ways or (reader.of_pairs_alone and len(question.texts[0]) < 2):
             continue
         needed = {package: there[package] for package in reader.packages if package in there}
         row: dict[str, Any] = {"reader": reader.name, "versions": needed, "artifact": artifact}
-        if obstacle := _obstacle(reader, question):
+        if obstacle := _missing(reader, there) or heads():
             rows.append(row | {"not_tried": obstacle})
             continue
         own = own or _own(question)
@@ -229,15 +231,20 @@ def compare(question: Question, artifact: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _obstacle(reader: Reader, question: Question) -> str:
-    """Why a reader is not asked; empty if it is."""
+def _missing(reader: Reader, there: Mapping[str, str]) -> str:
+    """Which package a reader lacks; empty if none."""
     for package in reader.packages:
-        if not versions.installed([package]):
+        if package not in there:
             return f"{package} is not installed"
         try:
             import_module(_MODULES[package])
         except ImportError as error:
             return f"{package} does not import: {first_line(error)}"
+    return ""
+
+
+def _other_heads(question: Question) -> str:
+    """Why no reader keeps the cache of a decoder; empty if they do, or there is none."""
     if question.head == "language":
         with OnnxGenerator(question.graph) as model:
             if {*model.heads} != {getattr(model.config, "num_key_value_heads", model.config.num_attention_heads)}:

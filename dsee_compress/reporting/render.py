@@ -87,6 +87,11 @@ def ours_beside(report: dict[str, Any], row: dict[str, Any]) -> float | None:
     return same[0]["p50_ms"] if same else None
 
 
+def versions(reader: dict[str, Any]) -> str:
+    """What of a reader is installed, in words."""
+    return ", ".join(f"{package} {version}" for package, version in reader["versions"].items())
+
+
 def equal(reader: dict[str, Any]) -> str:
     """What of a reader's answers is as ours, or why it was not asked."""
     if "not_tried" in reader:
@@ -118,7 +123,7 @@ def _environment(report: dict[str, Any], autoescape: bool = False) -> Environmen
     environment.filters["slowest"] = lambda row: f"{max(map(max, row['raw_ms'])):.2f}"
     environment.filters["line"] = lambda text: " ".join(text.split())
     environment.filters["plainly"] = _plainly
-    environment.filters["versions"] = lambda row: ", ".join(f"{name} {own}" for name, own in row["versions"].items())
+    environment.filters["versions"] = versions
     environment.filters["equal"] = equal
     environment.globals |= {
         "words": words,
