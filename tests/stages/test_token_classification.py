@@ -169,7 +169,8 @@ def test_a_bundle_gives_the_entities_of_optimums_class(run, tmp_path, precision)
         assert [{name: entity[name] for name in ("type", "start", "end")} for entity in found] == expected
         assert all(entity["text"] == line[entity["start"] : entity["end"]] for entity in found)
         assert all(0.2 < entity["score"] <= 1 for entity in found)
-    assert sum(map(len, ours)) > 12 and len(ours[-1]) == pytest.approx(sum(map(len, ours[:-1])), abs=3)
+    apart = sum(map(len, ours[:-1]))
+    assert apart > 6 and len(ours[-1]) > 0.7 * apart, "the windows of the long line are read to its end"
 
 
 def test_the_report_shows_each_type_beside_the_whole(run):
