@@ -91,8 +91,9 @@ def test_inspect_names_the_prompt_and_the_cache(finished, capsys, monkeypatch):
     assert "memory_bytes_per_token" in shown
 
 
-@pytest.mark.parametrize("search", [{}, {"beams": 3, "length_penalty": 0.9, "batch_size": 2}])
+@pytest.mark.parametrize("search", [{"batch_size": 1}, {"beams": 3, "length_penalty": 0.9, "batch_size": 2}])
 def test_generate_prints_a_text_a_line(search, finished, capsys):
+    """In the same batches: int8 takes one scale for all that is read together."""
     sources = ["name : Aromi", "name : The Mill | food : French", "food : French"]
     options = {**search, "max_new_tokens": 8, "precision": "int8"}
     written = dsee_compress.generate(finished / "export", sources, **options)
