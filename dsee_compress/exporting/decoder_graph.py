@@ -36,6 +36,18 @@ def to_onnx(model: PreTrainedModel, graph: Graph, opset: int) -> Any:
     Raises UserError if the export libraries are missing or too old.
     """
     require_exporter()
+    program = exported(model, graph, opset)
+    program.optimize()
+    written = files.of_program(program)
+    family = architectures.of(model)
+    known = parts.of(written, family) | {tied_vocabulary.head(written).name: "task_head"}
+    parts.say(written, known, family)
+    last_tokens.let_choose(written)
+    return written
+
+
+def exported(model: PreTrainedModel, graph: Graph, opset: int) -> Any:
+    """What torch's exporter makes of a decoder, as it was traced: an ONNXProgram."""
     layers = architectures.layers(model)
     dim = torch.export.Dim
     batch, tokens, past = dim("batch_size"), dim("sequence_length"), dim("past_sequence_length")
@@ -54,7 +66,7 @@ def to_onnx(model: PreTrainedModel, graph: Graph, opset: int) -> Any:
     }
     operators = STYLES[graph]
     with quiet("torch.onnx"), _written_with(operators, model):
-        program = torch.onnx.export(
+        return torch.onnx.export(
             _TensorsAlone(model, operators).eval(),
             kwargs=example,
             dynamo=True,
@@ -62,14 +74,9 @@ def to_onnx(model: PreTrainedModel, graph: Graph, opset: int) -> Any:
             input_names=[*INPUTS, *_of_each_layer("past_key_values", len(layers))],
             output_names=["logits", *_of_each_layer("present", len(layers))],
             dynamic_shapes=shapes,
+            optimize=False,
             verbose=False,
         )
-    written = files.of_program(program)
-    family = architectures.of(model)
-    known = parts.of(written, family) | {tied_vocabulary.head(written).name: "task_head"}
-    parts.say(written, known, family)
-    last_tokens.let_choose(written)
-    return written
 
 
 def _of_each_layer(name: str, layers: int) -> list[str]:

@@ -28,6 +28,7 @@ def to_onnx(model: PreTrainedModel, graph: Graph, opset: int, provider: str, giv
     from .passes import contrib, eager, normalisation, rotation
 
     program = exported(model, max(opset, opsets.WITH_ATTENTION), given)
+    program.optimize()
     local = architectures.window(model.config) is not None
     own = contrib.rules(program.model, local=local) if graph == "fused" else rotation.RULES
     together = normalisation.TOGETHER if graph == "fused" and provider != "cpu" else ()
@@ -38,7 +39,7 @@ def to_onnx(model: PreTrainedModel, graph: Graph, opset: int, provider: str, giv
 
 
 def exported(model: PreTrainedModel, opset: int, given: Collection[str] = INPUTS) -> Any:
-    """What torch's exporter makes of an encoder: an ONNXProgram."""
+    """What torch's exporter makes of an encoder, as it was traced: an ONNXProgram."""
     names = inputs(model.config, given)
     batch, length = torch.export.Dim("batch_size"), torch.export.Dim("sequence_length")
     # One tensor an input: the exporter takes two inputs that are one tensor for one input.
@@ -52,6 +53,7 @@ def exported(model: PreTrainedModel, opset: int, given: Collection[str] = INPUTS
             input_names=names,
             output_names=["logits"],
             dynamic_shapes={name: {0: batch, 1: length} for name in names},
+            optimize=False,
             verbose=False,
         )
 

@@ -30,7 +30,12 @@ from dsee_compress.models import config_of
 from . import contestants, decoding, finetune, results
 
 RESULTS = Path(__file__).with_name("former.jsonl")
-PRECISIONS = {"encoder": ["fp32", "fp16", "int8", "int8_static", "int4"], "decoder": ["fp32", "int8", "int4"]}
+PRECISIONS = {
+    "MiniLM": ["fp32", "fp16", "int8", "int8_static", "int4"],
+    "BERT-base": ["fp32", "fp16", "int8", "int4"],
+    "GPT-2": ["fp32", "int8", "int4"],
+}
+"""Static int8 is refused by its gate where weights are random."""
 SHAPES = {"encoder": [(1, 32), (1, 128), (8, 128)], "decoder": [(1, 32), (1, 128)]}
 KINDS = {"MiniLM": "encoder", "BERT-base": "encoder", "GPT-2": "decoder"}
 """What is measured; of BERT-base the shape, with random weights."""
@@ -78,7 +83,7 @@ def former(code: Path, stage: str, *arguments: str, output: Path, **options: Any
 
 def make(commit: str, name: str, model: str, work: Path) -> dict[str, tuple[Path, Path]]:
     """The folders of the former code's exports and of ours, dense and pruned; what is in `work` is not made again."""
-    code, own, kind = work / "code", work / name, KINDS[name]
+    code, own = work / "code", work / name
     if not code.exists():
         subprocess.run(["git", "worktree", "add", "--detach", str(code), commit], check=True)
     tuned = former(
@@ -89,7 +94,7 @@ def make(commit: str, name: str, model: str, work: Path) -> dict[str, tuple[Path
     for number, (goal, options) in enumerate(goals.items()):
         cut = own / f"cut{number}"
         former(code, "prune", str(tuned), output=cut, **RETUNING[name], **options)
-        given = {"precision": PRECISIONS[kind]}
+        given = {"precision": PRECISIONS[name]}
         before = former(code, "export", str(cut), output=own / f"cut{number}-before", **given)
         made[goal] = (before, dsee_compress.export(cut, output=own / f"cut{number}-now", **given))
     return made
@@ -101,7 +106,7 @@ def measure(
     """A row a model, precision and shape: times of both files, their ratio, and how far their answers are apart."""
     machine, kind = environment.describe(), KINDS[of]
     for name, pair in made.items():
-        for precision in PRECISIONS[kind]:
+        for precision in PRECISIONS[of]:
             files = {
                 when: folder / LAYOUTS["optimum"].graphs[precision]
                 for when, folder in zip(("before", "now"), pair, strict=True)

@@ -1,3 +1,4 @@
+import inspect
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,17 @@ def test_weights_that_go_one_by_one_are_those_of_the_exporter():
     wanted = program.model_proto
     assert len(wanted.graph.initializer) > 40
     assert files.of_program(program).model.SerializeToString() == wanted.SerializeToString()
+
+
+def test_a_trace_that_tests_share_is_that_of_each_model():
+    first, second = (models.build("bert", seed=seed).eval() for seed in (1, 2))
+    graph.exported(first, 23)
+    shared, own = graph.exported(second, 23), inspect.unwrap(graph.exported)(second, 23)
+    found = []
+    for program in (shared, own):
+        program.optimize()
+        found.append(sorted(entry.raw_data for entry in program.model_proto.graph.initializer))
+    assert found[0] == found[1] and len(found[0]) > 40
 
 
 def test_a_graph_whose_attention_stays_several_nodes_is_refused_with_the_node_that_does_not_fit():
