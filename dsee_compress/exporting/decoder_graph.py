@@ -17,7 +17,7 @@ from ..architectures import Layer, Place
 from ..configs import Graph
 from ..progress import quiet
 from . import files, parts
-from .graph import require_exporter
+from .graph import require_exporter, uncollected
 from .operators import STYLES, Heads, Operators, Rotation, Step
 from .passes import last_tokens, tied_vocabulary
 
@@ -65,7 +65,7 @@ def exported(model: PreTrainedModel, graph: Graph, opset: int) -> Any:
         "past": [{0: batch, 2: past}] * (2 * len(layers)),
     }
     operators = STYLES[graph]
-    with quiet("torch.onnx"), _written_with(operators, model):
+    with quiet("torch.onnx"), uncollected(), _written_with(operators, model):
         return torch.onnx.export(
             _TensorsAlone(model, operators).eval(),
             kwargs=example,
