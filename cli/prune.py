@@ -8,6 +8,7 @@ import typer
 import dsee_compress
 from dsee_compress.configs import PruneConfig
 from dsee_compress.store.manifest import PruneManifest
+from dsee_compress.store.stage_metrics import OrderMetrics
 
 from .options import Output, Overwrite, options_of
 from .printing import facts, measured, wrote
@@ -29,6 +30,7 @@ def prune(
         {
             "heads kept, a layer": manifest.structure.head_counts,
             "neurons kept, a layer": manifest.structure.neuron_counts,
+            **_ordered(metrics.order),
             "FLOPs saved": f"{metrics.flops.saved:.1%} at {metrics.flops.sequence_length} tokens",
             "zero weights": f"{metrics.weight_sparsity:.1%}",
             "parameters": f"{metrics.parameters:,}",
@@ -37,3 +39,11 @@ def prune(
         },
     )
     wrote(written)
+
+
+def _ordered(order: OrderMetrics | None) -> dict[str, str]:
+    """What was ordered, and what the table says of the model."""
+    if order is None:
+        return {}
+    figures = f"{order.predicted:.3g} {order.unit} of {order.budget:.3g}; dense {order.dense:.3g}"
+    return {f"{order.order}, {order.precision}": f"{figures} (as the table has it)"}

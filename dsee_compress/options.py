@@ -16,7 +16,7 @@ class _TrainingOptions(TypedDict, total=False):
     label_smoothing: float
     seed: int
     device: Literal["auto", "cpu", "cuda"]
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    mixed_precision: Literal["auto", "fp32", "bf16", "fp16"]
     report_to: Tracker | list[Tracker] | None
 
 
@@ -63,6 +63,13 @@ class PruneOptions(_TrainingOptions, total=False):
     neurons: float | None
     weights: float | None
     semi_structured: str | None
+    latency: float | None
+    speedup: float | None
+    size: float | None
+    target: str
+    precision: Precision | None
+    batch: int
+    threads: int | None
     criterion: Criterion
     allocation: Literal["per-layer", "global"]
     round_to: int

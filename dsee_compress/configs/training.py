@@ -20,15 +20,18 @@ from ..option_types import (
     Scale,
     Scales,
     Seed,
+    Threads,
     Whole,
     from_base_60,
     split_commas,
 )
 from ..strict import StrictConfig
 from ..tasks import MetricName, TaskName, classification, generation
-from .names import Criterion, Decomposition, Role, Tracker
+from .names import Criterion, Decomposition, Precision, Role, Tracker
 
-_GOALS = ("flops_saved", "heads", "neurons", "weights", "semi_structured")
+ORDERS = ("latency", "speedup", "size")
+"""Goals of a device."""
+_GOALS = ("flops_saved", "heads", "neurons", "weights", "semi_structured", *ORDERS)
 
 
 def _by_pattern(option: str, example: str) -> str:
@@ -47,7 +50,7 @@ class _TrainingConfig(StrictConfig):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where to train; auto takes CUDA if it is there."
     )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+    mixed_precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Arithmetic in training; auto is bf16 on a CUDA card that has it, else fp32."
     )
     report_to: Annotated[list[Tracker], BeforeValidator(split_commas)] | None = Field(
@@ -141,7 +144,45 @@ class ImportPeftConfig(SourceConfig):
     batch_size: Batch = Field(32, description="Examples a forward pass of the validation.")
 
 
-class PruneConfig(_TrainingConfig):
+class OrderConfig(StrictConfig):
+    """What a device allows, and how the model is called there."""
+
+    latency: Real | None = Field(
+        None, gt=0, le=1e6, description="Instead: milliseconds that a call may take on the target."
+    )
+    speedup: Real | None = Field(
+        None,
+        gt=1,
+        le=1000,
+        description="Instead: how many times as fast as the dense model, in the same precision on the same target.",
+    )
+    size: Real | None = Field(None, gt=0, le=1e6, description="Instead: MB that the ONNX file may have.")
+    target: Place = Field(
+        "auto", description="For latency, speedup and size: as for export. Latency is measured on this machine."
+    )
+    precision: Precision | None = Field(
+        None, description="For them: the artifact that is meant; int8, or what the target has instead, if not given."
+    )
+    batch: Batch = Field(1, description="For latency and speedup: sequences a call.")
+    threads: Threads | None = Field(
+        None, description="For latency and speedup: threads of a call; the target's if not given."
+    )
+
+    @property
+    def order(self) -> str | None:
+        """Which of `ORDERS` is given."""
+        return next((name for name in ORDERS if getattr(self, name) is not None), None)
+
+    @model_validator(mode="after")
+    def _of_an_order(self) -> Self:
+        usual = {name: OrderConfig.model_fields[name].default for name in ("target", "precision", "batch", "threads")}
+        for name, default in usual.items():
+            if self.order is None and getattr(self, name) != default:
+                raise ValueError(f"{name} is about latency, speedup and size, and none of them is asked for")
+        return self
+
+
+class PruneConfig(_TrainingConfig, OrderConfig):
     """Options of `prune` (DSEE steps II and III)."""
 
     flops_saved: Fraction | None = Field(
@@ -167,7 +208,7 @@ class PruneConfig(_TrainingConfig):
         "per-layer", description="Remove the same share in every layer, or the lowest scores of the whole model."
     )
     round_to: Count = Field(1, description="Layers that lose neurons keep the nearest multiple of this.")
-    sequence_length: Length = Field(128, description="Tokens for which flops_saved counts.")
+    sequence_length: Length = Field(128, description="Tokens for which flops_saved, latency and speedup count.")
     steps: Whole = Field(1, ge=1, le=1000, description="Steps in which to get there; each scores, removes and retunes.")
     retune_epochs: Whole = Field(2, ge=0, le=100_000, description="Passes over the training data after each step.")
     distill: bool = Field(
@@ -193,6 +234,11 @@ class PruneConfig(_TrainingConfig):
             raise ValueError(f"{' and '.join(given)} are different goals; choose one (heads and neurons go together)")
         if self.distill and not self.retune_epochs:
             raise ValueError("distill is about retuning, and retune_epochs is 0")
+        if self.order is not None and (self.allocation != "per-layer" or self.round_to > 1):
+            raise ValueError(
+                f"{self.order} chooses what each layer keeps by what it costs on the target; leave allocation and "
+                "round_to out"
+            )
         if self.round_to > 1 and not self.structured:
             raise ValueError(f"round_to {self.round_to} is about neurons, and {given[0]} removes single weights")
         if self.criterion == "slimming" and not self.structured:

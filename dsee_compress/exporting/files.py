@@ -91,14 +91,21 @@ def without_weights(model: Any) -> tuple[Any, dict[str, Any]]:
 
     A session takes the two together: so it is made of a graph of any size without a file, or a second copy of weights.
     """
-    import onnx
     import onnxruntime
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     large = {entry.name for entry in model.model.graph.initializer if len(entry.raw_data) > _SMALL}
-    shell, weights = _shell(model.model, apart=large)
-    arrays = {entry.name: onnx.numpy_helper.to_array(entry) for entry in weights}
+    shell, arrays = taken_apart(model, large)
     return OnnxModel(shell), {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}
+
+
+def taken_apart(model: Any, apart: Collection[str]) -> tuple[Any, dict[str, Any]]:
+    """A copy of an OnnxModel's ModelProto that says of the weights of the names `apart` that they are elsewhere, and
+    these as arrays, by name."""
+    import onnx
+
+    shell, weights = _shell(model.model, apart)
+    return shell, {entry.name: onnx.numpy_helper.to_array(entry) for entry in weights}
 
 
 def _shell(model: Any, apart: Collection[str]) -> tuple[Any, list[Any]]:
@@ -115,7 +122,7 @@ def _shell(model: Any, apart: Collection[str]) -> tuple[Any, list[Any]]:
         new = shell.graph.initializer.add()
         if entry.name in apart:
             weights.append(entry)
-            onnx_file.copy(entry, new, lambda field: field.name != "raw_data")
+            onnx_file.copy(entry, new, lambda field: not field.name.endswith("_data"))
             new.data_location = onnx.TensorProto.EXTERNAL
             new.external_data.add(key="location", value="memory")
         else:

@@ -40,6 +40,8 @@ class Criterion:
     units: Callable[[Evidence], UnitScores]
     weights: Callable[[Evidence], list[Tensor]]
     """One tensor (d_out, d_in) a Linear, in the order of `architectures.named_linears`."""
+    comparable: bool = False
+    """Whether a head's score and a neuron's say the same: what the loss gains without the unit."""
 
 
 Measure = Callable[[nn.Module], Tensor | None]
@@ -165,7 +167,7 @@ CRITERIA: dict[str, Criterion] = {
     "combined": from_measure(combined),
     "magnitude": from_measure(magnitude),
     "slimming": Criterion(slimming_units, _no_weights),
-    "taylor": Criterion(taylor_units, taylor_weights),
+    "taylor": Criterion(taylor_units, taylor_weights, comparable=True),
     "random": Criterion(random_units, random_weights),
 }
 

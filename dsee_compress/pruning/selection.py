@@ -1,5 +1,7 @@
 """DSEE step II: from a model, a goal and a criterion to S1: the units or the single weights that stay."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
@@ -7,11 +9,26 @@ from transformers import PretrainedConfig, PreTrainedModel
 from .. import architectures
 from ..configs import PruneConfig
 from ..costs.flops import Flops
+from ..costs.table import Table
 from ..errors import UserError
 from ..store.structure import Structure
-from . import allocation
+from . import allocation, solver
 from .allocation import Cut, OverBudgetError, UnitScores
 from .importance import CRITERIA, Criterion, Evidence
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a device allows."""
+
+    table: Table
+    budget: float
+    """In the table's unit."""
+
+    def at(self, part: float, whole: Structure) -> float:
+        """The budget when `part` of the way from the `whole` model is done."""
+        dense = self.table.of(whole)
+        return dense - max(dense - self.budget, 0.0) * part
 
 
 def criterion_of(config: PruneConfig) -> Criterion:
@@ -19,16 +36,23 @@ def criterion_of(config: PruneConfig) -> Criterion:
     return CRITERIA[("taylor" if config.structured else "combined") if config.criterion == "auto" else config.criterion]
 
 
-def units(evidence: Evidence, kept: Structure, whole: Structure, config: PruneConfig, part: float) -> Structure:
-    """What stays of the `whole` model when `part` of the goal is reached.
+def units(
+    evidence: Evidence, kept: Structure, whole: Structure, config: PruneConfig, goal: Goal | None, part: float
+) -> Structure:
+    """What stays of the `whole` model when `part` of the way to the goal, or to the config's, is done.
 
     kept: what `evidence.model` still has, in indices of the whole; part: in (0, 1]. Units that are gone stay gone.
-    Raises UserError if so many FLOPs cannot be saved.
+    Raises UserError if the goal is out of reach.
     """
-    found = criterion_of(config).units(evidence)
+    criterion = criterion_of(config)
+    found = criterion.units(evidence)
+    if goal is not None and not criterion.comparable:
+        found = UnitScores(_shares(found.heads), _shares(found.neurons))
     scores = UnitScores(
         _spread(found.heads, kept.heads, whole.heads), _spread(found.neurons, kept.neurons, whole.neurons)
     )
+    if goal is not None:
+        return solver.solve(scores, goal.table, goal.at(part, whole)).structure
     gone = _share_gone(kept.neurons, whole.neurons, config)
     return _smallest_cut(evidence.model.config, scores, config, part, gone)
 
@@ -100,6 +124,12 @@ def within(kept: Structure, smaller: Structure) -> Structure:
         return [[layer.index(unit) for unit in wanted] for layer, wanted in zip(have, want, strict=True)]
 
     return Structure(heads=relative(kept.heads, smaller.heads), neurons=relative(kept.neurons, smaller.neurons))
+
+
+def _shares(scores: list[Tensor]) -> list[Tensor]:
+    """Scores whose sum over all layers is 1: so heads and neurons weigh alike where their own scales say nothing."""
+    total = sum(float(layer.double().sum()) for layer in scores)
+    return [layer / total if total else layer for layer in scores]
 
 
 def _spread(scores: list[Tensor], kept: list[list[int]], whole: list[list[int]]) -> list[Tensor]:

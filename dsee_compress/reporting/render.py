@@ -1,6 +1,7 @@
 """report.json to Markdown and to one HTML file."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -125,6 +126,7 @@ def _environment(report: dict[str, Any], autoescape: bool = False) -> Environmen
     environment.filters["plainly"] = _plainly
     environment.filters["versions"] = versions
     environment.filters["equal"] = equal
+    environment.filters["ordered"] = ordered
     environment.globals |= {
         "words": words,
         "points": " points" if words.scale == 100 else "",
@@ -136,6 +138,20 @@ def _environment(report: dict[str, Any], autoescape: bool = False) -> Environmen
         "ours_beside": ours_beside,
     }
     return environment
+
+
+def ordered(told: Mapping[str, Any]) -> str:
+    """What the device allows, what the table said that the model takes of it, and what it takes."""
+    order, measured = told["order"], told["measured"]
+    low, high = measured["ci95"]
+    asked = f"{order['precision']} in {order['budget']:.3g} {order['unit']}"
+    if order["unit"] == "ms":
+        shape = f"{order['batch']} × {order['sequence_length']} tokens, {order['threads']} threads"
+        asked += f" ({order['dense'] / order['budget']:.2f} times as fast as dense; {shape})"
+    around = f" ({low:.3g} to {high:.3g})" if high > low else ""
+    return (
+        f"{asked}: {order['predicted']:.3g} by the table of what layers cost, {measured['value']:.3g}{around} measured"
+    )
 
 
 def _text_of_html(value: Any) -> Any:

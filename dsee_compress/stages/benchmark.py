@@ -18,7 +18,7 @@ from ..progress import step, tell
 from ..store import folders, lineage, lock, watch
 from ..store.manifest import ExportManifest
 from ..targets import Target
-from . import common
+from . import common, cost_gate
 from .export import artifacts
 
 RESULT = "benchmark.json"
@@ -66,6 +66,9 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
         vocabulary = min(model.vocab_size, *(_vocabulary(path, model.vocab_size) for path in named.values()))
         for setting in settings:
             rows.append(_measure(interface, named, files, reference, vocabulary, setting))
+    order = cost_gate.order_of(folder, manifest)
+    sizes = {name: file["size_mb"] for name, file in files.items()}
+    cost = cost_gate.require(order, [row for setting in rows for row in setting], sizes) if order else None
     result = {
         "key": key,
         "reference": reference,
@@ -74,6 +77,7 @@ def benchmark(folder: Path, config: BenchmarkConfig, overwrite: bool = False) ->
         "latency": rows[0] if rows else [],
         "grid": [row for others in rows[1:] for row in others],
         "size": [{"artifact": name, **file} for name, file in files.items()],
+        **({"cost": cost} if cost else {}),
         "environment": environment.describe(provider) | {"provider": provider, "threads": threads[0]},
     }
     watch.require_steady()

@@ -31,7 +31,7 @@ def finetune(config: FinetuneConfig, output: Path, overwrite: bool = False) -> P
     }
     if outputs.up_to_date(output, "finetune", resolved, inputs, overwrite):
         return output
-    trainer.resolve_precision(config.precision, trainer.resolve_device(config.device))
+    trainer.resolve_precision(config.mixed_precision, trainer.resolve_device(config.device))
     trackers.require(config.report_to)
     examined = pretrained.load_config(location, config.task, trusted=config.trust_remote_code)
     updates = adapters.shapes(config, examined)

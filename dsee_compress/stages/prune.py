@@ -25,8 +25,9 @@ from ..store.structure import Structure
 from ..tasks import Collator, Reads, Task
 from ..training import losses, trackers, trainer
 from ..training.losses import ExtraLoss
-from . import common
+from . import common, orders
 from .common import GateRows
+from .orders import Order
 
 SCORING_EXAMPLES = 1024
 """Training examples that a criterion that needs data looks at."""
@@ -49,7 +50,7 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
     if outputs.up_to_date(output, "prune", resolved, identity, overwrite):
         return output
     task, device = tasks.of(parent.task), trainer.resolve_device(config.device)
-    trainer.resolve_precision(config.precision, device)
+    trainer.resolve_precision(config.mixed_precision, device)
     trackers.require(config.report_to)
     architectures.require_length(models.config_of(source), "sequence_length", config.sequence_length)
 
@@ -66,9 +67,10 @@ def prune(source: Path, config: PruneConfig, output: Path, overwrite: bool = Fal
         extra = losses.distillation(adapters.merged_copy(model), task) if config.distill else None
         watch.require_steady()
 
+    order = orders.of(config, model.config, source)
     with folders.writing(output, overwrite) as folder:
         state = resume.state(output, {"config": resolved, **identity})
-        s1 = S1(model, config, gate, device)
+        s1 = S1(model, config, order, gate, device)
         training = _choose_and_retune(s1, task, rows, collator, config, state, trackers.folder_of(output), extra)
         with step("merge and save"):
             retuned = gate.logits(model)
@@ -131,6 +133,7 @@ def _metrics(
         label_agreement=parity.least_agreement(*(proof.label_agreement for proof in (merge, *s1.removals))),
         weight_sparsity=weight_sparsity(s1.model),
         flops=flops.compare(config, s1.whole, s1.kept, length, reads=reads),
+        **({"order": s1.order.metrics(s1.kept)} if s1.order else {}),
         parameters=sum(parameter.numel() for parameter in s1.model.parameters()),
         training=_together(training),
         validation=measured,
@@ -140,8 +143,10 @@ def _metrics(
 class S1:
     """What is left of a model, step by step, and the proof that removing the rest changed nothing but that."""
 
-    def __init__(self, model: PreTrainedModel, config: PruneConfig, gate: GateRows, device: str) -> None:
-        self.model, self._config, self._gate, self.device = model, config, gate, device
+    def __init__(
+        self, model: PreTrainedModel, config: PruneConfig, order: Order | None, gate: GateRows, device: str
+    ) -> None:
+        self.model, self._config, self.order, self._gate, self.device = model, config, order, gate, device
         self.whole = selection.whole(model)
         self._gone: list[Tensor] | None = None
         self.kept = self.whole
@@ -164,7 +169,8 @@ class S1:
             self._gone = [~mask for mask in masks]
 
     def _choose_units(self, evidence: Evidence, part: float) -> dict[str, Tensor]:
-        return _tensors(selection.units(evidence, self.kept, self.whole, self._config, part))
+        goal = self.order.goal if self.order else None
+        return _tensors(selection.units(evidence, self.kept, self.whole, self._config, goal, part))
 
     def _choose_weights(self, evidence: Evidence, part: float) -> dict[str, Tensor]:
         return {str(i): mask for i, mask in enumerate(selection.weights(evidence, self._gone, self._config, part))}

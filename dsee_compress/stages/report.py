@@ -121,6 +121,7 @@ def compose(chain: Chain, validation: dict[str, Any], measured: dict[str, Any]) 
             "dense_neurons": tuned.structure.neuron_counts,
             "kept_heads": pruned.structure.heads,
         },
+        "ordered": measured.get("cost"),
         "cost": _cost(chain, measured["key"]["config"]["sequence_length"][0]),
         "parity": _parity(chain, validation),
         "accuracy": validation["accuracy"],

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import targets
-from ..configs import RunConfig
+from ..configs import PruneConfig, RunConfig
 from ..errors import UserError, first_line, shown
 from ..option_types import split_commas
 from ..store import folders, lock, outputs
@@ -73,9 +73,17 @@ def plan(config: RunConfig, run: Path, overwrite: bool = False) -> list[PlannedS
     from . import benchmark, export, finetune, prune, report, validate
 
     tuned, dense, pruned, exported = (run / name for name in FOLDERS)
-    against = config.benchmark.model_copy(update={"baseline": config.benchmark.baseline or str(dense)})
-    plain = {"precision": ["fp32"], "layout": "optimum", "trim_vocabulary": None, "keep_texts": None}
-    fp32 = config.export.model_copy(update=plain)
+    called = {name: [*getattr(config.benchmark, name)] for name in ("batch", "sequence_length")}
+    if config.prune.order is not None:  # what is ordered is measured
+        for name, values in called.items():
+            values += {getattr(config.prune, name)}.difference(values)
+    against = config.benchmark.model_copy(update={"baseline": config.benchmark.baseline or str(dense), **called})
+    cut = _ordered(config)
+    plain = {
+        "precision": list(dict.fromkeys(["fp32", cut.precision or "fp32"])),
+        **{"layout": "optimum", "trim_vocabulary": None, "keep_texts": None},
+    }
+    baseline = config.export.model_copy(update=plain)
     return [
         PlannedStage(
             "finetune",
@@ -83,12 +91,12 @@ def plan(config: RunConfig, run: Path, overwrite: bool = False) -> list[PlannedS
             "train the update",
             lambda: finetune.finetune(config.finetune, tuned, overwrite),
         ),
-        PlannedStage("export", dense, "the dense baseline", lambda: export.export(tuned, fp32, dense, overwrite)),
+        PlannedStage("export", dense, "the dense baseline", lambda: export.export(tuned, baseline, dense, overwrite)),
         PlannedStage(
             "prune",
             pruned,
             "choose S1, retune, remove",
-            lambda: prune.prune(tuned, config.prune, pruned, overwrite),
+            lambda: prune.prune(tuned, cut, pruned, overwrite),
         ),
         PlannedStage(
             "export",
@@ -121,7 +129,7 @@ def check(config: RunConfig, run: Path) -> list[str]:
     from ..exporting import vocabulary
     from ..pruning import selection
     from ..training import trackers, trainer
-    from . import benchmark, common, export
+    from . import benchmark, common, export, orders
 
     if run.is_file():
         raise UserError(f"{run} is a file; give a folder for the run")
@@ -145,6 +153,7 @@ def check(config: RunConfig, run: Path) -> list[str]:
     benchmark.require_lengths(model, config.benchmark, "benchmark.")
     adapters.shapes(config.finetune, model)
     selection.require_reachable(_blank(model, config.finetune.model), config.prune)
+    orders.require_possible(_ordered(config), model)
     trained_on = data.locate(config.finetune.data)
     task = tasks.describe(trained_on, config.finetune)
     export.require_known(exported, model.model_type, task, tokenizer)
@@ -155,7 +164,7 @@ def check(config: RunConfig, run: Path) -> list[str]:
         vocabulary.require_known(tokenizer)
         tasks.describe(data.locate(config.export.trim_vocabulary), config.finetune)
     for training in (config.finetune, config.prune):
-        trainer.resolve_precision(training.precision, trainer.resolve_device(training.device))
+        trainer.resolve_precision(training.mixed_precision, trainer.resolve_device(training.device))
         trackers.require(training.report_to)
     return examined.notes
 
@@ -164,9 +173,44 @@ def check(config: RunConfig, run: Path) -> list[str]:
 def run(config: RunConfig, output: Path, overwrite: bool = False) -> Path:
     """Run every stage that is not up to date; the report is in `output`."""
     check(config, output)
+    if not (output / "finetune" / folders.MANIFEST).exists():
+        _require_reachable(config, output)
     for stage in plan(config, output, overwrite):
         stage.start()
     return output
+
+
+def _require_reachable(config: RunConfig, run: Path) -> None:
+    """UserError, before anything is trained, if what is ordered is out of reach."""
+    from .. import pretrained
+    from . import orders
+
+    source = config.finetune
+    if config.prune.order is not None:
+        location = pretrained.locate(source.model)
+        examined = pretrained.examine(location, source.task, source.max_length, trusted=source.trust_remote_code)
+        run.mkdir(parents=True, exist_ok=True)
+        orders.of(_ordered(config), examined.config, run / "finetune")
+
+
+def _ordered(config: RunConfig) -> PruneConfig:
+    """The options of `prune`. What is ordered is ordered for what is exported; UserError if it cannot be."""
+    from . import export, orders
+
+    cut = config.prune
+    if cut.order is None:
+        return cut
+    exported, _ = export.resolve(config.export)
+    assert exported.precision is not None
+    if cut.target not in ("auto", config.export.target):
+        raise UserError(f"prune.target {cut.target} is not export.target {config.export.target}; give the latter alone")
+    precision = cut.precision or orders.usual(exported.precision)
+    if precision not in exported.precision:
+        raise UserError(
+            f"prune.{cut.order} is about the artifact in {precision}, and the export has only "
+            f"{', '.join(exported.precision)}; set prune.precision or export.precision"
+        )
+    return cut.model_copy(update={"target": config.export.target, "precision": precision})
 
 
 def _blank(model: "PretrainedConfig", name: str) -> "PreTrainedModel":

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..configs import ValidateConfig
 from ..tasks import Measured, MetricName
+from .stage_metrics import OrderMetrics
 
 VALIDATION, BENCHMARK = "validation.json", "benchmark.json"
 WRITING = (
@@ -115,6 +116,13 @@ class _BenchmarkKey(Known):
     config: _Asked
 
 
+class _Ordered(Known):
+    order: OrderMetrics
+    measured: Interval
+    off: float
+    """How far from the predicted figure, relative to it."""
+
+
 class _Benchmark(Known):
     key: _BenchmarkKey
     reference: str
@@ -123,6 +131,7 @@ class _Benchmark(Known):
     latency: list[_ComparedRow]
     grid: list[_ComparedRow]
     size: list[_Size] = Field(min_length=1)
+    cost: _Ordered | None = None
     environment: _Place
 
     @model_validator(mode="after")

@@ -69,6 +69,22 @@ class FlopsMetrics(Metrics):
     first_token: bool | None = None
 
 
+class OrderMetrics(Metrics):
+    """What a device allows, and what the table says that the model takes of it."""
+
+    order: Literal["latency", "speedup", "size"]
+    unit: Literal["ms", "MB"]
+    budget: float
+    dense: float
+    predicted: float
+    target: str
+    precision: str
+    provider: str | None = None
+    threads: int | None = None
+    batch: int | None = None
+    sequence_length: int | None = None
+
+
 class PruneMetrics(Metrics):
     """Of `prune`."""
 
@@ -78,6 +94,7 @@ class PruneMetrics(Metrics):
     """None where labels are numbers."""
     weight_sparsity: float
     flops: FlopsMetrics
+    order: OrderMetrics | None = None
     parameters: int
     training: Retraining
     validation: dict[Measured, float]

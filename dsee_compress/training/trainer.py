@@ -103,7 +103,7 @@ def train(
     if config.label_smoothing and task.unsmoothed:
         raise UserError(f"label_smoothing is about classes and tokens, not {task.unsmoothed}")
     device = resolve_device(config.device)
-    precision = resolve_precision(config.precision, device)
+    precision = resolve_precision(config.mixed_precision, device)
     steps = -(-len(rows) // (config.batch_size * distributed.processes())) * epochs
     # The Trainer leaves its mixed precision in the environment, where the next one of the process would find it.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "no" if precision == "fp32" else precision
@@ -189,7 +189,7 @@ def resolve_device(asked: str) -> str:
 def resolve_precision(asked: str, device: str) -> str:
     """`auto` to bf16 where the card has it, else fp32; UserError for fp16 on a CPU."""
     if asked == "fp16" and device == "cpu":
-        raise UserError("precision fp16 trains on CUDA only; use bf16 or fp32 on the CPU")
+        raise UserError("mixed_precision fp16 trains on CUDA only; use bf16 or fp32 on the CPU")
     if asked == "auto":
         return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return asked

@@ -161,7 +161,7 @@ def test_text_longer_than_the_model_reads(shell, small):
         ("--learning-rate", 0, "learning_rate: input should be greater than 0, got 0.0"),
         ("--device", "tpu", "device: input should be 'auto', 'cpu' or 'cuda', got 'tpu'"),
         ("--device", "cuda", "PyTorch finds no CUDA device; use --device cpu or auto"),
-        ("--precision", "fp16", "precision fp16 trains on CUDA only"),
+        ("--mixed-precision", "fp16", "mixed_precision fp16 trains on CUDA only"),
         ("--epochs", "many", "Invalid value for '--epochs': Input should be a valid integer"),
         ("--rnak", 3, "No such option: --rnak"),
         ("--targets", "query,query", "targets names one twice: query, query"),

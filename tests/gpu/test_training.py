@@ -46,7 +46,7 @@ def full_fp32():
 
 @every_device
 def test_training_in_fp32_is_that_of_the_cpu(still, data, tmp_path, full_fp32, device):
-    options = {"model": str(still), "data": str(data), "targets": "query,value,ffn_in", "precision": "fp32"}
+    options = {"model": str(still), "data": str(data), "targets": "query,value,ffn_in", "mixed_precision": "fp32"}
     ids = torch.randint(5, 200, (8, 20), generator=torch.Generator().manual_seed(3))
     losses, logits, places = [], [], []
     for name in ("cpu", device):
@@ -68,10 +68,10 @@ def test_training_in_fp32_is_that_of_the_cpu(still, data, tmp_path, full_fp32, d
 @every_device
 def test_retuning_under_a_mask_is_that_of_the_cpu(bert_tuned, tmp_path, full_fp32, device):
     accuracies = []
+    options = {"mixed_precision": "fp32", "retune_epochs": 2}
     for name in ("cpu", device):
-        folder = dsee_compress.prune(
-            bert_tuned, output=tmp_path / f"{len(accuracies)} {name}", device=name, precision="fp32", retune_epochs=2
-        )
+        output = tmp_path / f"{len(accuracies)} {name}"
+        folder = dsee_compress.prune(bert_tuned, output=output, device=name, **options)
         manifest = Manifest.read(folder)
         assert manifest.metrics.removal_max_abs <= 1e-4
         accuracies.append(manifest.metrics.validation["accuracy"])
@@ -87,7 +87,7 @@ def test_bfloat16_reaches_what_fp32_reaches(still, data, tmp_path, device):
             data=str(data),
             output=tmp_path / precision,
             device=device,
-            precision=precision,
+            mixed_precision=precision,
             **FINETUNE,
         )
         metrics = Manifest.read(folder).metrics

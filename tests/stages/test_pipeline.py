@@ -178,7 +178,7 @@ def test_a_model_is_retuned_under_its_mask_in_bfloat16(bert_tuned, tmp_path):
             bert_tuned,
             output=tmp_path / name,
             retune_epochs=4,
-            precision="bf16",
+            mixed_precision="bf16",
             batch_size=16,
             learning_rate=3e-3,
             **options,

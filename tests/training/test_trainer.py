@@ -118,7 +118,7 @@ def test_same_seed_same_weights_other_seed_other_weights(bert, data, tmp_path):
 def test_bfloat16_on_the_cpu_trains_to_about_the_same(bert, data, tmp_path):
     accuracies = []
     for precision in ("fp32", "bf16"):
-        model, rows, collator, config = prepare(bert, data, precision=precision, learning_rate=1e-2)
+        model, rows, collator, config = prepare(bert, data, mixed_precision=precision, learning_rate=1e-2)
         result = trainer.train(model, CLASSIFICATION, rows, collator, config, 4, tmp_path / precision, "")
         assert result["precision"] == precision
         accuracies.append(result["loss"])
@@ -144,7 +144,7 @@ def test_devices_and_precisions():
 
 def test_mixed_precision_ends_with_its_training(bert, data, tmp_path):
     """Neither the model's forward pass nor the next training of the process stays in bf16."""
-    model, rows, collator, config = prepare(bert, data, precision="bf16")
+    model, rows, collator, config = prepare(bert, data, mixed_precision="bf16")
     trainer.train(model, CLASSIFICATION, rows, collator, config, 1, tmp_path / "bf16", "")
     batch = collator([{k: v for k, v in rows[i].items() if k != "labels"} for i in range(4)])
     with torch.no_grad():
@@ -152,7 +152,7 @@ def test_mixed_precision_ends_with_its_training(bert, data, tmp_path):
     model, rows, collator, config = prepare(bert, data)
     trainer.train(model, CLASSIFICATION, rows, collator, config, 1, tmp_path / "after", "")
     after = weights(model)
-    model, rows, collator, config = prepare(bert, data, precision="fp32")
+    model, rows, collator, config = prepare(bert, data, mixed_precision="fp32")
     trainer.train(model, CLASSIFICATION, rows, collator, config, 1, tmp_path / "again", "")
     with torch.no_grad():
         assert model(**batch).logits.dtype == torch.float32
