@@ -148,15 +148,15 @@ class OrderConfig(StrictConfig):
     """What a device allows, and how the model is called there."""
 
     latency: Real | None = Field(
-        None, gt=0, le=1e6, description="Instead: milliseconds that a call may take on the target."
+        None, gt=0, le=1_000_000, description="A device's goal: milliseconds that a call may take on the target."
     )
     speedup: Real | None = Field(
         None,
         gt=1,
         le=1000,
-        description="Instead: how many times as fast as the dense model, in the same precision on the same target.",
+        description="A device's goal: how many times as fast as the dense model, in the same precision on the target.",
     )
-    size: Real | None = Field(None, gt=0, le=1e6, description="Instead: MB that the ONNX file may have.")
+    size: Real | None = Field(None, gt=0, le=1_000_000, description="A device's goal: MB that the ONNX file may have.")
     target: Place = Field(
         "auto", description="For latency, speedup and size: as for export. Latency is measured on this machine."
     )
@@ -182,7 +182,7 @@ class OrderConfig(StrictConfig):
         return self
 
 
-class PruneConfig(_TrainingConfig, OrderConfig):
+class PruneConfig(OrderConfig, _TrainingConfig):
     """Options of `prune` (DSEE steps II and III)."""
 
     flops_saved: Fraction | None = Field(

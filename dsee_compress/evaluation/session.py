@@ -66,6 +66,14 @@ def of_model(
     return live
 
 
+def logits_of(live: Any, given: Batch, provider: str) -> Logits:
+    """The logits of a session of that provider."""
+    if provider != "cpu":
+        return run_bound(live, given, provider)
+    logits: Logits = live.run(["logits"], given)[0]
+    return logits
+
+
 def run_bound(live: Any, given: Batch, device: str) -> Logits:
     """The logits of a session, which writes them on its own device; they are fetched once they are whole."""
     binding = live.io_binding()
@@ -98,10 +106,7 @@ class Session:
             given = {name: batch[name] for name in (*self.inputs, *self._optional.intersection(batch))}
         except KeyError as error:
             raise UserError(f"{self._path} has an input {error}, and is given {', '.join(batch)}") from error
-        if self._provider != "cpu":
-            return run_bound(self._session, given, self._provider)
-        logits: Logits = self._session.run(["logits"], given)[0]
-        return logits
+        return logits_of(self._session, given, self._provider)
 
     def of_a_prompt(self, batch: int) -> Batch:
         """What a decoder takes beside a prompt's tokens; nothing for an encoder.

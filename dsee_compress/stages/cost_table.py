@@ -31,6 +31,9 @@ FAST_MULTIPLE = 64
 TIMES_AS_WIDE = 8
 """A last layer that is computed for one token costs too little to be told from noise; so one so much wider is timed."""
 
+BLOCK = 400.0
+"""Milliseconds of calls, about, for which a graph has its turn."""
+
 Costs = Callable[[dict[str, Counts]], dict[str, float]]
 """From graphs by name to what each costs."""
 
@@ -68,15 +71,18 @@ class Drawn:
         return cls(config, Skeleton(graphs[0], graphs[1], both), whole, len(own), narrowed > 0)
 
     def milliseconds(self, setting: Setting) -> Table:
-        """Of a call as `setting` says, the graphs in turns."""
+        """Of a call as `setting` says, the graphs in turns; of slow models fewer calls, `BLOCK` of them a turn."""
         batch = interfaces.of(self.config.model_type).batch(self.config.vocab_size, setting)
 
-        def medians(graphs: dict[str, Counts]) -> dict[str, float]:
+        def medians(graphs: dict[str, Counts], setting: Setting) -> dict[str, float]:
             opened: dict[str, Contestant]
             opened = {name: partial(self._opened, counts, setting) for name, counts in graphs.items()}
             return {name: float(np.median(ms)) for name, ms in latency.in_turns(opened, batch, setting).items()}
 
-        return self._table("ms", medians)
+        (whole,) = medians({"whole": self.whole}, replace(setting, samples=3, rounds=1, warmup=1)).values()
+        calls = min(max(round(BLOCK / whole), 2), setting.samples // setting.rounds)
+        setting = replace(setting, samples=calls * setting.rounds)
+        return self._table("ms", partial(medians, setting=setting))
 
     def megabytes(self) -> Table:
         """Of a file (10⁶ bytes)."""
@@ -114,8 +120,7 @@ class Drawn:
         names = [entry.name for entry in live.get_inputs()]
 
         def forward(batch: Batch) -> Logits:
-            logits: Logits = live.run(["logits"], {name: batch[name] for name in names})[0]
-            return logits
+            return session.logits_of(live, {name: batch[name] for name in names}, setting.provider)
 
         yield forward
 

@@ -29,8 +29,8 @@ from ..store.structure import Structure
 from ..targets import Target
 from . import cost_table, export
 
-_CALLS: dict[str, Any] = {"samples": 24, "rounds": 3, "warmup": 2, "seed": 0}
-"""Of each graph that a table is measured with."""
+_CALLS: dict[str, Any] = {"samples": 24, "rounds": 3, "warmup": 1, "seed": 0}
+"""Of each graph that a table is measured with, at most."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,8 @@ def _place(name: str, config: PruneConfig, model: PretrainedConfig) -> _Place:
     known = ["fp32", *interface.PASSES]
     if precision not in known:
         raise UserError(f"precision {precision} is not there for {model.model_type}, only {', '.join(known)}")
+    if precision == "int8_static":
+        raise UserError(f"{name} cannot be told of int8_static, whose weights decide what stays in fp32; order int8")
     if name != "size" and (obstacle := targets.obstacle(target)):
         raise UserError(f"{name} cannot be measured here: the target is {exported.target}; {obstacle}")
     session.require_provider(target.provider)

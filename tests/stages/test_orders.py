@@ -171,6 +171,8 @@ def test_what_is_out_of_reach_is_told_before_training(faster, adapter, tmp_path,
         ({"flops_saved": 0.2, "precision": "int8"}, "precision is about latency, speedup and size"),
         ({"speedup": 2, "target": "arm64"}, "speedup cannot be measured here: the target is arm64"),
         ({"latency": 2, "target": "mobile"}, "latency cannot be measured here: the target is mobile"),
+        ({"speedup": 2, "precision": "int8_static"}, "speedup cannot be told of int8_static"),
+        ({"size": 2, "target": "nowhere"}, "there is no target 'nowhere'"),
     ],
 )
 def test_what_contradicts_itself_is_refused(adapter, tmp_path, options, said):
