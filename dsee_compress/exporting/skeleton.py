@@ -65,10 +65,11 @@ class Skeleton:
         metadata.describe(self._graph, {})
         if _form(self._graph) != _form(other):
             raise UnlikeGraphsError("graphs of two structures do not have the same nodes")
-        pairs = zip(_numbers(self._graph), _numbers(other), strict=True)
-        self._grown_by = {
-            index: self._unit(one.value, two.value) for index, (one, two) in enumerate(pairs) if one.value != two.value
-        }
+        ones, others = ([number.value for number in _numbers(graph)] for graph in (self._graph, other))
+        if len(ones) != len(others):
+            raise UnlikeGraphsError("graphs of two structures do not hold as many numbers")
+        pairs = enumerate(zip(ones, others, strict=True))
+        self._grown_by = {index: self._unit(one, another) for index, (one, another) in pairs if one != another}
 
     def graph(self, counts: Counts) -> tuple[bytes, dict[str, Any]]:
         """The serialised graph of a model with `counts`, and its weights as OrtValues, by name."""

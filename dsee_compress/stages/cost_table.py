@@ -30,7 +30,6 @@ FAST_MULTIPLE = 64
 """Neurons are counted by a multiple of it, where there are enough: vectors and tensor cores are as wide."""
 TIMES_AS_WIDE = 8
 """A last layer that is computed for one token costs too little to be told from noise; so one so much wider is timed."""
-
 BLOCK = 400.0
 """Milliseconds of calls, about, for which a graph has its turn."""
 
@@ -61,7 +60,7 @@ class Drawn:
         graphs, narrowed = [], 0
         both = skeleton.two(own[0].head_size, exported.block_size)
         for counts in both:
-            model = _drawn(config, *counts.by_layer(len(own)))
+            model = _random_model(config, *counts.by_layer(len(own)))
             written, figures = interface.to_onnx(model, exported.graph, exported.opset, provider)
             if name != "fp32":
                 precision.lower(written, interface.PASSES[name], rules, list)
@@ -125,7 +124,7 @@ class Drawn:
         yield forward
 
 
-def _drawn(config: PretrainedConfig, heads: list[int], neurons: list[int]) -> PreTrainedModel:
+def _random_model(config: PretrainedConfig, heads: list[int], neurons: list[int]) -> PreTrainedModel:
     """A model with so many heads and neurons a layer, and weights that are drawn, the same each time."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
