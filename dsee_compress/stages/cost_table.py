@@ -60,7 +60,7 @@ class Drawn:
         graphs, narrowed = [], 0
         both = skeleton.two(own[0].head_size, exported.block_size)
         for counts in both:
-            model = _random_model(config, *counts.by_layer(len(own)))
+            model = random_model(config, *counts.by_layer(len(own)))
             written, figures = interface.to_onnx(model, exported.graph, exported.opset, provider)
             if name != "fp32":
                 precision.lower(written, interface.PASSES[name], rules, list)
@@ -124,7 +124,7 @@ class Drawn:
         yield forward
 
 
-def _random_model(config: PretrainedConfig, heads: list[int], neurons: list[int]) -> PreTrainedModel:
+def random_model(config: PretrainedConfig, heads: list[int], neurons: list[int]) -> PreTrainedModel:
     """A model with so many heads and neurons a layer, and weights that are drawn, the same each time."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)

@@ -27,7 +27,7 @@ def drawn(family, name):
 def written(family, name, counts):
     """What is exported of a model with `counts`."""
     model = models.build(family)
-    made = cost_table._random_model(model.config, *counts.by_layer(models.LAYERS))
+    made = cost_table.random_model(model.config, *counts.by_layer(models.LAYERS))
     interface = interfaces.of(model.config.model_type)
     found, _ = interface.to_onnx(made, "fused", 18, "cpu")
     if name != "fp32":
