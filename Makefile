@@ -8,7 +8,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 VENV_5 := .venv-transformers-5
-TRANSFORMERS_5 := transformers==5.24.0
+TRANSFORMERS_5 := transformers==5.23.0
 BIN := $(VENV)/bin
 # Two processes share the tests, by tests/fixtures/sharing.py; those that compare times run alone.
 SHARED := --numprocesses 2 --dist loadscope --no-loadscope-reorder

@@ -55,6 +55,7 @@ def test_a_trace_that_tests_share_is_that_of_each_model():
 
 def test_a_graph_whose_attention_stays_several_nodes_is_refused_with_the_node_that_does_not_fit():
     program = graph.exported(resized("mpnet", "whole"), 23)
+    program.optimize()
     softmax = next(node for node in program.model.graph if node.op_type == "Softmax")
     softmax.inputs[0].producer().op_type = "Mul"
     rewriting.rewrite(program.model, eager.RULES)
