@@ -70,18 +70,28 @@ class Drawn:
         return cls(config, Skeleton(graphs[0], graphs[1], both), whole, len(own), narrowed > 0)
 
     def milliseconds(self, setting: Setting) -> Table:
-        """Of a call as `setting` says, the graphs in turns; of slow models fewer calls, `BLOCK` of them a turn."""
+        """Of a call as `setting` says; of slow models fewer calls, `BLOCK` of them a turn.
+
+        Each graph takes its turns with the whole model alone, so that both have the same pace of the machine.
+        """
         batch = interfaces.of(self.config.model_type).batch(self.config.vocab_size, setting)
 
-        def medians(graphs: dict[str, Counts], setting: Setting) -> dict[str, float]:
+        def timed(others: dict[str, Counts], setting: Setting) -> dict[str, latency.Samples]:
             opened: dict[str, Contestant]
-            opened = {name: partial(self._opened, counts, setting) for name, counts in graphs.items()}
-            return {name: float(np.median(ms)) for name, ms in latency.in_turns(opened, batch, setting).items()}
+            opened = {name: partial(self._opened, counts, setting) for name, counts in others.items()}
+            return latency.in_turns(opened, batch, setting)
 
-        (whole,) = medians({"whole": self.whole}, replace(setting, samples=3, rounds=1, warmup=1)).values()
-        calls = min(max(round(BLOCK / whole), 2), setting.samples // setting.rounds)
+        first = timed({"whole": self.whole}, replace(setting, samples=3, rounds=1))["whole"]
+        calls = min(max(round(BLOCK / float(np.median(first))), 2), setting.samples // setting.rounds)
         setting = replace(setting, samples=calls * setting.rounds)
-        return self._table("ms", partial(medians, setting=setting))
+
+        def medians(graphs: dict[str, Counts]) -> dict[str, float]:
+            pairs = {name: timed({"whole": self.whole, "other": counts}, setting) for name, counts in graphs.items()}
+            whole = float(np.median([taken["whole"] for taken in pairs.values()]))
+            blocks = {name: {who: np.median(ms, axis=1) for who, ms in taken.items()} for name, taken in pairs.items()}
+            return {name: whole * float(np.median(each["other"] / each["whole"])) for name, each in blocks.items()}
+
+        return self._table("ms", medians)
 
     def megabytes(self) -> Table:
         """Of a file (10⁶ bytes)."""
