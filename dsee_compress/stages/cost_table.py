@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -54,16 +54,11 @@ class Drawn:
 
         Traces two models. Raises UnlikeGraphsError where their graphs are not alike.
         """
-        assert exported.precision is not None and exported.graph is not None and exported.opset is not None
-        (name,), interface = exported.precision, interfaces.of(config.model_type)
         own = architectures.layers(architectures.blank(config))
         graphs, narrowed = [], 0
         both = skeleton.two(own[0].head_size, exported.block_size)
         for counts in both:
-            model = random_model(config, *counts.by_layer(len(own)))
-            written, figures = interface.to_onnx(model, exported.graph, exported.opset, provider)
-            if name != "fp32":
-                precision.lower(written, interface.PASSES[name], rules, list)
+            written, figures = write(random_model(config, *counts.by_layer(len(own))), exported, rules, provider)
             graphs.append(written)
             narrowed = figures["narrowed"]["nodes"]
         whole = Counts(*(own[0].heads, own[0].neurons) * 2)
@@ -132,6 +127,17 @@ class Drawn:
             return session.logits_of(live, {name: batch[name] for name in names}, setting.provider)
 
         yield forward
+
+
+def write(model: PreTrainedModel, exported: ExportConfig, rules: Rules, provider: str) -> tuple[Any, dict[str, Any]]:
+    """`model` as an OnnxModel in the one precision of a resolved `exported`, without a look at examples, and what is
+    noted of its graph; its weights say nothing."""
+    assert exported.precision is not None and exported.graph is not None and exported.opset is not None
+    (name,), interface = exported.precision, interfaces.of(model.config.model_type)
+    written, figures = interface.to_onnx(model, exported.graph, exported.opset, provider)
+    if name != "fp32":
+        precision.lower(written, interface.PASSES[name], rules, list)
+    return written, figures
 
 
 def random_model(config: PretrainedConfig, heads: list[int], neurons: list[int]) -> PreTrainedModel:

@@ -112,7 +112,7 @@ def _write_graphs(
     with step("compare with PyTorch"):
         proof = interface.prove(model, fp32, tasks.of(parent.task))
         metrics |= {"export_max_abs": proof.max_abs, "label_agreement": proof.label_agreement}
-    rules = precision.Rules(target.reduce_range, target.signed_activations, config.block_size)
+    rules = rules_of(config, target)
     samples = cache(partial(_training_batches, parent, tokenizer))
     for name in config.precision:
         if name != "fp32":
@@ -148,12 +148,7 @@ def resolve(config: ExportConfig) -> tuple[ExportConfig, Target]:
 def require_known(config: ExportConfig, architecture: str, task: Spec, tokenizer: PreTrainedTokenizerBase) -> None:
     """UserError if the resolved `config` asks for what models of this family are not exported in, or for a layout whose
     readers run no such task or tokenizer."""
-    known = ["fp32", *interfaces.of(architecture).PASSES]
-    for name in config.precision or []:
-        if name not in known:
-            raise UserError(
-                f"precision {name} is not there for {architecture}, only {', '.join(known)}; choose of those"
-            )
+    require_precisions(config.precision or [], architecture)
     layout, asked = LAYOUTS[config.layout], (tasks.of(task).head, len(task.text))
     if not layout.fits(*asked):
         fitting = [name for name, other in LAYOUTS.items() if other.fits(*asked)]
@@ -166,6 +161,21 @@ def require_known(config: ExportConfig, architecture: str, task: Spec, tokenizer
             f"{config.layout} reads tokenizer.json, and the tokenizer of this model has none; use a fast tokenizer, or "
             "another layout"
         )
+
+
+def require_precisions(precisions: list[Precision], architecture: str) -> None:
+    """UserError if models of this family are not exported in one of them."""
+    known = ["fp32", *interfaces.of(architecture).PASSES]
+    for name in precisions:
+        if name not in known:
+            raise UserError(
+                f"precision {name} is not there for {architecture}, only {', '.join(known)}; choose of those"
+            )
+
+
+def rules_of(config: ExportConfig, target: Target) -> precision.Rules:
+    """What the target's arithmetic asks for."""
+    return precision.Rules(target.reduce_range, target.signed_activations, config.block_size)
 
 
 def _loaded(

@@ -18,7 +18,6 @@ from ..costs.table import Table
 from ..errors import UserError
 from ..evaluation import environment, session
 from ..evaluation.latency import Setting
-from ..exporting.precision import Rules
 from ..exporting.skeleton import UnlikeGraphsError
 from ..progress import step, tell
 from ..pruning import selection
@@ -89,15 +88,12 @@ def of(config: PruneConfig, model: PretrainedConfig, adapter: Path) -> Order | N
 
 
 def _place(name: str, config: PruneConfig, model: PretrainedConfig) -> _Place:
-    interface = interfaces.of(model.model_type)
-    if len(interface.PHASES) > 1:
+    if len(interfaces.of(model.model_type).PHASES) > 1:
         raise UserError(f"{name} is for models that answer in one call; use flops_saved for {model.model_type}")
     exported, target = export.resolve(ExportConfig(target=config.target))
     assert exported.precision is not None
     precision = config.precision or usual(exported.precision)
-    known = ["fp32", *interface.PASSES]
-    if precision not in known:
-        raise UserError(f"precision {precision} is not there for {model.model_type}, only {', '.join(known)}")
+    export.require_precisions([precision], model.model_type)
     if precision == "int8_static":
         raise UserError(f"{name} cannot be told of int8_static, whose weights decide what stays in fp32; order int8")
     if name != "size" and (obstacle := targets.obstacle(target)):
@@ -140,7 +136,7 @@ def _table(model: PretrainedConfig, place: _Place, called: dict[str, Any], folde
     Of milliseconds, where it says how the model is called; of megabytes, if not.
     """
     exported, target, precision = place.exported, place.target, place.precision
-    rules = Rules(target.reduce_range, target.signed_activations, exported.block_size)
+    rules = export.rules_of(exported, target)
     whole = architectures.layers(architectures.blank(model))
     key = {
         "model": {

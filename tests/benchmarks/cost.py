@@ -23,8 +23,7 @@ from dsee_compress import interfaces, pretrained, targets
 from dsee_compress.configs import ExportConfig
 from dsee_compress.evaluation import environment
 from dsee_compress.evaluation import latency as timing
-from dsee_compress.exporting import files, precision
-from dsee_compress.exporting.precision import Rules
+from dsee_compress.exporting import files
 from dsee_compress.stages import cost_table, export
 from dsee_compress.store.structure import Structure
 
@@ -47,7 +46,7 @@ def measure(name: str, of: str, length: int, threads: int, work: Path) -> Iterat
     """A row a structure, the dense model's first."""
     config, interface = config_of(name), interfaces.of("bert")
     exported, target = export.resolve(ExportConfig(precision=of))
-    rules = Rules(target.reduce_range, target.signed_activations, exported.block_size)
+    rules = export.rules_of(exported, target)
     setting = timing.Setting(1, length, threads, "cpu", 24, 3, 1, 0)
     started = time.monotonic()
     drawn = cost_table.Drawn.of(config, exported, rules, "cpu")
@@ -61,10 +60,7 @@ def measure(name: str, of: str, length: int, threads: int, work: Path) -> Iterat
         counts.append(tuple(draw.choice(curves[0].counts, layers).tolist() for curves in (table.heads, table.neurons)))
     paths = {}
     for index, (heads, neurons) in enumerate(counts):
-        model = cost_table.random_model(config, heads, neurons)
-        written, _ = interface.to_onnx(model, exported.graph, exported.opset, "cpu")
-        if of != "fp32":
-            precision.lower(written, interface.PASSES[of], rules, list)
+        written, _ = cost_table.write(cost_table.random_model(config, heads, neurons), exported, rules, "cpu")
         paths[str(index)] = work / f"{index}.onnx"
         files.save(written, paths[str(index)])
     opened = {index: partial(timing.onnx_forward, path, setting) for index, path in paths.items()}
